@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0
+# The harness: apply the series to a kernel, build it, boot it, test it.
+
+export BASE CONFIG UNPATCHED KERNEL BUILD
+
+.DEFAULT_GOAL := help
+.PHONY: help run check build boot image apply export verify clean
+
+help:
+	@echo 'make run                   set up, build, boot, run the tests once'
+	@echo 'make check                 all tests, in all boots; then verify'
+	@echo 'make build                 build the kernel and the test programs'
+	@echo 'make boot                  an interactive shell in the guest'
+	@echo 'make -s image              print the path of the bzImage, built if need be'
+	@echo 'make apply TREE=/path      apply the series to your own kernel git tree'
+	@echo 'make export                write patches/ and our files from the kernel git tree'
+	@echo 'make verify                prove that patches/ gives our files, and builds'
+	@echo 'make clean                 remove what was built'
+	@echo
+	@echo 'BASE=6.12                  for which kernel'
+	@echo 'CONFIG=default             which file of configs/: default, nopkeys, debug'
+	@echo 'UNPATCHED=1                the stock kernel (build, boot, image)'
+	@echo 'KERNEL=/path               this tree or tarball instead of the package, on a copy'
+	@echo 'BUILD=/path                where to build; default: build/'
+
+run:
+	@scripts/check.sh 1
+
+check:
+	@scripts/check.sh
+
+build:
+	@scripts/setup.sh && scripts/tree.sh && scripts/build.sh && scripts/tests.sh
+
+boot: build
+	@scripts/boot.sh shell
+
+image:
+	@scripts/setup.sh && scripts/tree.sh && scripts/build.sh && scripts/image.sh
+
+apply:
+	@TREE='$(TREE)' scripts/apply.sh
+
+export:
+	@scripts/export.sh
+
+verify:
+	@scripts/setup.sh && scripts/tree.sh && scripts/verify.sh
+
+clean:
+	@scripts/clean.sh

@@ -1,0 +1,807 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Protection keys, the x86 mechanism: the key map of an address space, the
+ * rights register PKRU and the execute-only key. What the system calls
+ * promise, and the life of a key, is told in mm/pkeys.c.
+ */
+#include <linux/debugfs.h>
+#include <linux/init.h>
+#include <linux/kstrtox.h>
+#include <linux/mm.h>
+#include <linux/mman.h>
+#include <linux/mutex.h>
+#include <linux/pkeys.h>
+#include <linux/printk.h>
+#include <linux/ptrace.h>
+#include <linux/seq_file.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/sched/task.h>
+#include <linux/smp.h>
+#include <linux/sysctl.h>
+#include <linux/task_work.h>
+#include <linux/xarray.h>
+
+#include <asm/pkru.h>
+#include <asm/tlb.h>
+
+#define CREATE_TRACE_POINTS
+#include <trace/events/pkeys.h>
+
+/*
+ * Revocation
+ * ----------
+ * When a clean key is handed out again no other task may have rights to it
+ * (contract F4). PKRU belongs to the task that runs with it: nobody else can
+ * change it. So each task changes its own, on its way to user mode:
+ *
+ * 1. The key is claimed: it is nobody's now, and no call accepts it.
+ * 2. The re-issue gets a number, the epoch, kept for the key and for the mm.
+ * 3. All other tasks that use the mm get task work queued.
+ * 4. An empty IPI brings those that are in user mode into the kernel.
+ * 5. The key is allocated; pkey_alloc() sets the caller's rights and returns.
+ *
+ * The work disables access to the keys whose epoch is later than the one that
+ * the task remembers, then remembers the latest. Bits of other keys do not
+ * change, sleeping tasks sleep on, no system call is interrupted. mmap_lock and
+ * tasklist_lock are not needed.
+ *
+ * (A) A task in user mode, or about to be:
+ *
+ *	pkey_alloc()                         other task
+ *	  sets its TIF_NOTIFY_RESUME
+ *	                                       runs in user mode, with old rights
+ *	  IPI
+ *	                                       interrupted; on the way back sees
+ *	                                       the flag, runs the work
+ *	  IPI has been handled
+ *	  returns                              next instruction, without rights
+ *
+ *     A task that is switched to after the mask of processors was read had its
+ *     flag set before: it runs the work before it gets to user mode.
+ *
+ * (B) Two re-issues: work that is queued twice would corrupt the list, work
+ *     that is not queued must not be needed:
+ *
+ *	pkey_alloc()                         other task
+ *	  epoch 8
+ *	  pkey_work_queued is 1, leaves it     pkey_work_queued = 0
+ *	                                       reads the epoch: 8
+ *
+ *     The exchange orders both sides: if it finds 1, the other task has not
+ *     read the epoch yet.
+ *
+ * (C) A task in the making has a copy of its creator's PKRU before it is on
+ *     the task list:
+ *
+ *	pkey_alloc()                         clone()
+ *	                                       copies PKRU, with old rights
+ *	  epoch 8
+ *	  walks the list                       puts the child on the list
+ *	                                       reads the epoch: 8, the copy is
+ *	                                       older: takes the rights from it
+ *
+ *     Either the walk finds the child or the creator sees the epoch.
+ *
+ * (D) The caller itself may have something to give up, from a re-issue that
+ *     another thread made of the same key, before it was freed and came here.
+ *     It does so before it sets its new rights, not after.
+ *
+ * (E) pkey_mprotect() that has accepted the key before it was freed: see
+ *     arch_pkey_get().
+ *
+ * (F) A task that goes through execve() with work queued: the work looks at the
+ *     keys of the new mm, of which none was re-issued. Epochs count for the
+ *     whole machine, so the number that the task remembers from its old mm
+ *     cannot be greater than one in the new.
+ */
+
+/* pkey_alloc() takes the two rights bits of a key as PKRU holds them (A5). */
+static_assert(PKEY_DISABLE_ACCESS == PKRU_AD_BIT && PKEY_DISABLE_WRITE == PKRU_WD_BIT);
+
+/*
+ * Set the current task's rights to one key. The bits of the other keys stay as
+ * they are: user space owns them and changes them without the kernel.
+ *
+ * The read and the write need no protection from each other: the register
+ * follows the task through a context switch, and nobody but the task itself
+ * changes it.
+ */
+static void pkru_set_rights(int pkey, u32 access_rights)
+{
+	int shift = pkey * PKRU_BITS_PER_PKEY;
+	u32 mask = (PKRU_AD_BIT | PKRU_WD_BIT) << shift;
+
+	write_pkru((read_pkru() & ~mask) | access_rights << shift);
+}
+
+/*
+ * Publish @new, if the map is still @old. The key map is changed here and
+ * nowhere else once the mm is visible.
+ */
+static bool mm_pkey_map_change(struct mm_struct *mm, union pkey_map old,
+			       union pkey_map new)
+{
+	s64 word = old.word;
+
+	return atomic64_try_cmpxchg(&mm->context.pkey_map, &word, new.word);
+}
+
+/*
+ * vm.pkey_reuse_mapped: may pkey_alloc() hand out a key that mappings still
+ * carry, when there is no other (contract F3)? Read without a lock.
+ */
+static int sysctl_pkey_reuse_mapped __read_mostly = 1;
+
+static struct ctl_table pkey_sysctls[] = {
+	{
+		.procname	= "pkey_reuse_mapped",
+		.data		= &sysctl_pkey_reuse_mapped,
+		.maxlen		= sizeof(sysctl_pkey_reuse_mapped),
+		.mode		= 0644,
+		.proc_handler	= proc_dointvec_minmax,
+		.extra1		= SYSCTL_ZERO,
+		.extra2		= SYSCTL_ONE,
+	},
+};
+
+static int __init pkey_sysctl_init(void)
+{
+	register_sysctl_init("vm", pkey_sysctls);
+	return 0;
+}
+late_initcall(pkey_sysctl_init);
+
+/* May a key that mappings carry be taken for @use? */
+static bool pkey_reuse_mapped(enum pkey_use use)
+{
+	return use == PKEY_USE_USER && READ_ONCE(sysctl_pkey_reuse_mapped);
+}
+
+/*
+ * Which retired keys do mappings carry? One bit a key, up to the first that none
+ * does: that is the one to be chosen. Nothing to find out while there are keys
+ * that were never used.
+ */
+static u16 mm_pkeys_mapped(struct mm_struct *mm, union pkey_map map)
+{
+	unsigned long retired = pkey_map_retired(map);
+	unsigned long mapped = 0;
+	int pkey;
+
+	if ((u16)~map.used)
+		return 0;
+
+	for_each_set_bit(pkey, &retired, PKEY_MAP_KEYS) {
+		if (!atomic_read(&mm->context.pkey_mappings[pkey]))
+			break;
+		mapped |= BIT(pkey);
+	}
+	return mapped;
+}
+
+/*
+ * Numbers the re-issues of clean keys on this machine, so that a task keeps its
+ * place when it gets another mm.
+ */
+static atomic64_t pkey_last_epoch = ATOMIC64_INIT(0);
+
+/* The keys that were re-issued in @mm after @epoch, one bit a key. */
+static u16 mm_pkeys_reissued(struct mm_struct *mm, u64 epoch)
+{
+	u16 pkeys = 0;
+	int pkey;
+
+	for (pkey = 1; pkey < PKEY_MAP_KEYS; pkey++)
+		if (READ_ONCE(mm->context.pkey_reissued[pkey]) > epoch)
+			pkeys |= BIT(pkey);
+	return pkeys;
+}
+
+/* @pkru with access to some keys disabled. */
+static u32 pkru_without(u32 pkru, u16 pkeys)
+{
+	unsigned long mask = pkeys;
+	int pkey;
+
+	for_each_set_bit(pkey, &mask, PKEY_MAP_KEYS)
+		pkru |= PKRU_AD_BIT << pkey * PKRU_BITS_PER_PKEY;
+	return pkru;
+}
+
+/*
+ * The current task gives up its rights to all keys that were re-issued since it
+ * last did so. The epoch is read before the keys, and written after them: a key
+ * that is re-issued meanwhile is given up now or the next time.
+ */
+static void pkru_catch_up(struct mm_struct *mm)
+{
+	u64 epoch = smp_load_acquire(&mm->context.pkey_epoch);
+	struct thread_struct *thread = &current->thread;
+	u16 revoked;
+
+	if (likely(thread->pkey_epoch == epoch))
+		return;
+
+	revoked = mm_pkeys_reissued(mm, thread->pkey_epoch);
+	write_pkru(pkru_without(read_pkru(), revoked));
+	thread->pkey_epoch = epoch;
+	if (revoked)
+		trace_pkey_revoke(revoked, epoch);
+}
+
+/**
+ * pkeys_restore_sigframe() - sigreturn has loaded PKRU from a signal frame
+ * @stamp: What the frame says of its age, 0 if nothing: such a frame was built
+ *	by a program, which may as well write PKRU itself.
+ *
+ * The frame may have been saved before keys were re-issued. What it would bring
+ * back of rights to them is disabled again (contract F6); what the task has
+ * given up since is not remembered otherwise. A re-issue that comes after this
+ * has the task's work queued.
+ *
+ * Context: Process context, on the way to user mode.
+ */
+void pkeys_restore_sigframe(u64 stamp)
+{
+	struct mm_struct *mm = current->mm;
+
+	if (!stamp || stamp > smp_load_acquire(&mm->context.pkey_epoch))
+		return;
+
+	write_pkru(pkru_without(read_pkru(), mm_pkeys_reissued(mm, stamp - 1)));
+}
+
+/* Runs on the task's way to user mode, and when it exits: it has no mm then. */
+static void pkey_work_func(struct callback_head *work)
+{
+	struct mm_struct *mm = current->mm;
+
+	/* (B): whoever queues after this is seen by pkru_catch_up() or queues again. */
+	atomic_xchg(&current->thread.pkey_work_queued, 0);
+	if (mm)
+		pkru_catch_up(mm);
+}
+
+/* copy_thread(): the child's registers are a copy, what is queued is not. */
+void pkeys_copy_thread(struct task_struct *p)
+{
+	atomic_set(&p->thread.pkey_work_queued, 0);
+	init_task_work(&p->thread.pkey_work, pkey_work_func);
+}
+
+/**
+ * pkeys_task_visible() - A new task has been added to the task list
+ * @p: The task. It does not run yet.
+ *
+ * Case (C) above: takes from the new task what was re-issued between the copy
+ * of its PKRU and now. From here on every re-issue finds it on the list.
+ *
+ * Context: tasklist_lock held for writing, and siglock.
+ */
+void pkeys_task_visible(struct task_struct *p)
+{
+	struct mm_struct *mm = p->mm;
+	u64 epoch;
+
+	if (!mm)
+		return;
+
+	/* (C): on the list first, then read; mm_pkeys_revoke() writes, then walks. */
+	smp_mb();
+	epoch = smp_load_acquire(&mm->context.pkey_epoch);
+	if (likely(epoch <= p->thread.pkey_epoch))
+		return;
+
+	p->thread.pkru = pkru_without(p->thread.pkru,
+				      mm_pkeys_reissued(mm, p->thread.pkey_epoch));
+	p->thread.pkey_epoch = epoch;
+}
+
+/* Queue work for the tasks of a group that use @mm. Return: how many use it. */
+static int mm_pkeys_revoke_group(struct mm_struct *mm, struct task_struct *group)
+{
+	struct task_struct *t;
+	int users = 0;
+
+	for_each_thread(group, t) {
+		if (READ_ONCE(t->mm) != mm || t->flags & PF_KTHREAD)
+			continue;
+
+		users++;
+		/* (B): queued already, and not looked yet. */
+		if (t == current || atomic_xchg(&t->thread.pkey_work_queued, 1))
+			continue;
+
+		/* The IPI comes once for all; a task that exits needs neither. */
+		if (!task_work_add(t, &t->thread.pkey_work, TWA_NONE))
+			set_tsk_thread_flag(t, TIF_NOTIFY_RESUME);
+	}
+	return users;
+}
+
+static void pkey_ipi(void *unused)
+{
+}
+
+/*
+ * Make all other tasks that use @mm give up what was re-issued, before their
+ * next instruction in user mode.
+ */
+static void mm_pkeys_revoke(struct mm_struct *mm, int pkey)
+{
+	struct sighand_struct *sighand = current->sighand;
+	struct task_struct *group;
+	int users, found;
+
+	/* (C): write the epoch, then walk; new tasks are listed, then read it. */
+	smp_mb();
+
+	/*
+	 * No thread joins this group while siglock is held, so if the group has
+	 * as many tasks as the mm has users there are no others. Tasks that
+	 * exit meanwhile make it look as if there were, which does no harm.
+	 */
+	spin_lock_irq(&sighand->siglock);
+	users = atomic_read(&mm->mm_users);
+	found = mm_pkeys_revoke_group(mm, current);
+	spin_unlock_irq(&sighand->siglock);
+
+	if (found < users) {
+		rcu_read_lock();
+		for_each_process(group)
+			if (!same_thread_group(group, current))
+				found += mm_pkeys_revoke_group(mm, group);
+		rcu_read_unlock();
+	}
+	trace_pkey_reissue(pkey, mm->context.pkey_epoch, found - 1);
+
+	/*
+	 * (A): set the flags, then read on which processors the mm is. One that
+	 * is not in the mask yet has to come through the scheduler to use it,
+	 * and will see the flag of the task that it then runs.
+	 */
+	smp_mb();
+	preempt_disable();
+	smp_call_function_many(mm_cpumask(mm), pkey_ipi, NULL, true);
+	preempt_enable();
+}
+
+/*
+ * Number the re-issue of a key. The current task is its new owner: if it had
+ * nothing else to give up, it has nothing to give up now.
+ */
+static void mm_pkey_stamp(struct mm_struct *mm, int pkey)
+{
+	u64 epoch = atomic64_inc_return(&pkey_last_epoch);
+	struct thread_struct *thread = &current->thread;
+
+	if (thread->pkey_epoch == mm->context.pkey_epoch)
+		thread->pkey_epoch = epoch;
+	WRITE_ONCE(mm->context.pkey_reissued[pkey], epoch);
+	smp_store_release(&mm->context.pkey_epoch, epoch);
+}
+
+/* Re-issue a clean key while other tasks use the mm. */
+static bool mm_pkey_reissue_shared(struct mm_struct *mm, union pkey_map map, int pkey,
+				   enum pkey_use use)
+{
+	lockdep_assert_held(&mm->context.pkey_reissue_lock);
+	if (!mm_pkey_map_change(mm, map, pkey_map_claim(map, pkey)))
+		return false;
+
+	/*
+	 * (E): claimed, so nobody can begin to attach it. Did somebody, between
+	 * the count that made it clean and the claim?
+	 */
+	if (atomic_read(&mm->context.pkey_mappings[pkey])) {
+		do {
+			map = mm_pkey_map(mm);
+		} while (!mm_pkey_map_change(mm, map, pkey_map_unclaim(map, pkey)));
+		return false;
+	}
+
+	mm_pkey_stamp(mm, pkey);
+	mm_pkeys_revoke(mm, pkey);
+
+	do {
+		map = mm_pkey_map(mm);
+	} while (!mm_pkey_map_change(mm, map, pkey_map_take(map, pkey, use)));
+	return true;
+}
+
+/*
+ * Re-issue a clean key: it changes its owner only when nobody else has rights
+ * to it. Return: False if something changed meanwhile; choose again.
+ */
+static bool mm_pkey_reissue(struct mm_struct *mm, union pkey_map map, int pkey,
+			    enum pkey_use use)
+{
+	bool done;
+
+	/* The only user: nobody to revoke from, and nobody can join. */
+	if (atomic_read(&mm->mm_users) == 1) {
+		done = mm_pkey_map_change(mm, map, pkey_map_take(map, pkey, use));
+		if (done)
+			mm_pkey_stamp(mm, pkey);
+		return done;
+	}
+
+	mutex_lock(&mm->context.pkey_reissue_lock);
+	done = mm_pkey_reissue_shared(mm, map, pkey, use);
+	mutex_unlock(&mm->context.pkey_reissue_lock);
+	return done;
+}
+
+/*
+ * Take a key for @use. Of two tasks that choose the same key one publishes its
+ * choice, the other chooses again.
+ */
+static int mm_pkey_take(struct mm_struct *mm, enum pkey_use use)
+{
+	enum pkey_origin origin;
+	union pkey_map map;
+	u16 mapped;
+	bool taken;
+	int pkey;
+
+	do {
+		map = mm_pkey_map(mm);
+		mapped = mm_pkeys_mapped(mm, map);
+		pkey = pkey_map_choose(map, mapped, pkey_reuse_mapped(use));
+		if (pkey < 0)
+			return pkey;
+
+		origin = pkey_map_origin(map, mapped, pkey);
+		if (origin == PKEY_CLEAN)
+			taken = mm_pkey_reissue(mm, map, pkey, use);
+		else
+			taken = mm_pkey_map_change(mm, map, pkey_map_take(map, pkey, use));
+	} while (!taken);
+
+	/* (D): before the new rights are set, or giving up would take them too. */
+	pkru_catch_up(mm);
+	trace_pkey_alloc(pkey, origin, use);
+	return pkey;
+}
+
+/**
+ * arch_pkey_alloc() - Take a key for the current process
+ * @access_rights: The caller's rights to it, PKEY_DISABLE_ACCESS and
+ *	PKEY_DISABLE_WRITE; no other bit of PKRU changes (contract A5).
+ *
+ * Context: Process context, no lock needed.
+ * Return: The key, 1 to 15 (contract A3), or -ENOSPC if there is none left
+ * (A4) or if the processor has none or may not use them (A2).
+ */
+int arch_pkey_alloc(unsigned long access_rights)
+{
+	int pkey;
+
+	if (!arch_pkeys_enabled())
+		return -ENOSPC;
+
+	pkey = mm_pkey_take(current->mm, PKEY_USE_USER);
+	if (pkey > 0)
+		pkru_set_rights(pkey, access_rights);
+	return pkey;
+}
+
+/**
+ * arch_pkey_free() - Give a key of the current process back
+ * @pkey: Any number.
+ *
+ * Context: Process context, no lock needed: of two tasks that free the same key
+ * one gets -EINVAL.
+ * Return: 0, or -EINVAL if @pkey is not owned by user space (contract B1).
+ */
+int arch_pkey_free(int pkey)
+{
+	struct mm_struct *mm = current->mm;
+	union pkey_map map;
+
+	do {
+		map = mm_pkey_map(mm);
+		if (!pkey_map_owned(map, pkey))
+			return -EINVAL;
+	} while (!mm_pkey_map_change(mm, map, pkey_map_free(map, pkey)));
+
+	trace_pkey_free(pkey, atomic_read(&mm->context.pkey_mappings[pkey]));
+	return 0;
+}
+
+/**
+ * arch_pkey_get() - Keep a key from being re-issued while it is attached
+ * @pkey: Any number.
+ *
+ * Counts as a mapping of the key, so that the key is not clean (contract F1)
+ * from before it is looked at until its new mappings are counted:
+ *
+ *    pkey_mprotect(p, n, prot, 5)         another task
+ *      5 is allocated
+ *                                         pkey_free(5)
+ *                                         pkey_alloc(): no mapping has 5
+ *                                           5 is handed out as clean
+ *      a mapping of p gets key 5
+ *
+ * The count goes up before the map is read for the second time; pkey_alloc()
+ * reads the count after it has read the map. Both are ordered by full barriers.
+ * The first look keeps calls with a wrong key from disturbing the count.
+ *
+ * Context: Process context, no lock needed. Undone by arch_pkey_put().
+ * Return: True if @pkey may be attached to mappings (contract C1).
+ */
+bool arch_pkey_get(int pkey)
+{
+	struct mm_struct *mm = current->mm;
+
+	if (!mm_pkey_is_allocated(mm, pkey))
+		return false;
+	if (pkey == ARCH_DEFAULT_PKEY)
+		return true;
+
+	atomic_inc(&mm->context.pkey_mappings[pkey]);
+	smp_mb__after_atomic();
+	if (mm_pkey_is_allocated(mm, pkey))
+		return true;
+
+	atomic_dec(&mm->context.pkey_mappings[pkey]);
+	return false;
+}
+
+/**
+ * arch_pkey_put() - The key is attached, or could not be
+ * @pkey: What arch_pkey_get() said true to.
+ */
+void arch_pkey_put(int pkey)
+{
+	if (pkey != ARCH_DEFAULT_PKEY)
+		atomic_dec(&current->mm->context.pkey_mappings[pkey]);
+}
+
+/**
+ * mm_pkeys_dup() - fork(): the child gets the keys of its parent (contract E1)
+ * @oldmm: The parent's address space.
+ * @mm: The child's, new: nobody else can see it. Its mappings have been counted
+ *	as they were copied.
+ *
+ * Other tasks of @oldmm may go on allocating and freeing, mmap_lock does not
+ * stop them. The lock keeps re-issues out, so that what is copied of a key
+ * belongs together.
+ *
+ * Context: mmap_lock of both held for writing.
+ */
+void mm_pkeys_dup(struct mm_struct *oldmm, struct mm_struct *mm)
+{
+	mutex_lock(&oldmm->context.pkey_reissue_lock);
+	atomic64_set(&mm->context.pkey_map, mm_pkey_map(oldmm).word);
+	memcpy(mm->context.pkey_reissued, oldmm->context.pkey_reissued,
+	       sizeof(mm->context.pkey_reissued));
+	mm->context.pkey_epoch = oldmm->context.pkey_epoch;
+	mutex_unlock(&oldmm->context.pkey_reissue_lock);
+
+	mm_pkeys_check(mm, true);
+}
+
+/* The new key is held by arch_pkey_get(), the old by mm_pkey_retag_begin(). */
+void __vma_pkey_change(struct vm_area_struct *vma, unsigned long newflags)
+{
+	int pkey = (newflags & ARCH_VM_PKEY_FLAGS) >> VM_PKEY_SHIFT;
+
+	mmap_assert_write_locked(vma->vm_mm);
+	if (pkey != ARCH_DEFAULT_PKEY)
+		atomic_inc(&vma->vm_mm->context.pkey_mappings[pkey]);
+	vma_pkey_del(vma);
+}
+
+int __mm_pkey_retag_begin(struct vm_area_struct *vma)
+{
+	mmap_assert_write_locked(vma->vm_mm);
+	vma_pkey_add(vma);
+	return vma_pkey(vma);
+}
+
+void __mm_pkey_retag_end(struct mm_struct *mm, struct mmu_gather *tlb, int pkey)
+{
+	mmap_assert_write_locked(mm);
+	tlb_flush_mmu_tlbonly(tlb);
+	atomic_dec(&mm->context.pkey_mappings[pkey]);
+	mm_pkeys_check(mm, false);
+}
+
+#ifdef CONFIG_DEBUG_VM
+/**
+ * mm_pkeys_check() - Compare the counts with a walk over all mappings
+ * @mm: The address space.
+ * @exact: Nobody else uses @mm; otherwise a pkey_mprotect() that waits for
+ *	mmap_lock may have raised a count.
+ *
+ * Context: mmap_lock held.
+ */
+void mm_pkeys_check(struct mm_struct *mm, bool exact)
+{
+	int pkey, walked[PKEY_MAP_KEYS] = {};
+	struct vm_area_struct *vma;
+	VMA_ITERATOR(vmi, mm, 0);
+
+	mmap_assert_locked(mm);
+	for_each_vma(vmi, vma) {
+		/* The mark that a fork() which ran out of memory left. */
+		if (xa_is_zero(vma))
+			return;
+		walked[vma_pkey(vma)]++;
+	}
+
+	for (pkey = 1; pkey < PKEY_MAP_KEYS; pkey++) {
+		int counted = atomic_read(&mm->context.pkey_mappings[pkey]);
+
+		WARN_ONCE(counted < walked[pkey] || (exact && counted > walked[pkey]),
+			  "protection key %d: %d mappings counted, %d found\n",
+			  pkey, counted, walked[pkey]);
+	}
+}
+#endif
+
+/**
+ * execute_only_pkey() - Find the key for execute-only memory
+ * @mm: The address space of the current task.
+ *
+ * The first caller reserves the key, for as long as @mm exists. The calling
+ * task loses access to it (contract D1), in case it had any: a task may write
+ * what it likes to PKRU, for keys that are not allocated too.
+ *
+ * Context: Process context, mmap_lock held for writing, so that no two callers
+ * reserve a key each.
+ * Return: The key, 1 to 15, or ARCH_DEFAULT_PKEY if there is none left or the
+ * processor has none: execute-only memory is readable then (D2).
+ */
+int execute_only_pkey(struct mm_struct *mm)
+{
+	int pkey;
+
+	if (!arch_pkeys_enabled())
+		return ARCH_DEFAULT_PKEY;
+
+	mmap_assert_write_locked(mm);
+	pkey = mm_pkey_map(mm).exec_only;
+	if (!pkey)
+		pkey = mm_pkey_take(mm, PKEY_USE_EXEC_ONLY);
+	if (pkey < 0)
+		return ARCH_DEFAULT_PKEY;
+
+	pkru_set_rights(pkey, PKEY_DISABLE_ACCESS);
+	return pkey;
+}
+
+/**
+ * arch_override_mprotect_pkey() - Choose the key that mprotect() gives a mapping
+ * @vma: The mapping, of the current process.
+ * @prot: The new protection.
+ * @pkey: What pkey_mprotect() asks for, -1 for mprotect().
+ *
+ * A mapping that becomes execute-only gets the execute-only key (contract D1);
+ * one that has it and becomes something else goes back to key 0 (D3); all
+ * others keep theirs.
+ *
+ * Context: Process context, mmap_lock held for writing.
+ * Return: The key, 0 to 15.
+ */
+int arch_override_mprotect_pkey(struct vm_area_struct *vma, int prot, int pkey)
+{
+	struct mm_struct *mm = vma->vm_mm;
+	int exec_only;
+
+	mmap_assert_write_locked(mm);
+	if (pkey != -1)
+		return pkey;
+
+	if (prot == PROT_EXEC) {
+		exec_only = execute_only_pkey(mm);
+		if (exec_only != ARCH_DEFAULT_PKEY)
+			return exec_only;
+	} else if (vma_pkey(vma) == mm_pkey_map(mm).exec_only) {
+		return ARCH_DEFAULT_PKEY;
+	}
+
+	return vma_pkey(vma);
+}
+
+static const char *pkey_state_name(union pkey_map map, int pkey, int mappings)
+{
+	if (pkey == ARCH_DEFAULT_PKEY)
+		return "default";
+	if (pkey == map.exec_only)
+		return "execute-only";
+	if (map.allocated & BIT(pkey))
+		return "allocated";
+	return mappings ? "waiting" : "free";
+}
+
+/**
+ * proc_pid_pkeys() - Show the keys of a process in /proc/PID/pkeys
+ * @m: The file.
+ * @ns: Not used.
+ * @pid: Not used.
+ * @task: A task of the process.
+ *
+ * One line for each key that is or was in use. "waiting" is a key that was
+ * freed and that mappings still carry. What is shown of different keys may be
+ * of slightly different moments.
+ *
+ * Context: Process context, no lock needed.
+ * Return: 0, or -EACCES for those who may not look at the memory of @task.
+ */
+int proc_pid_pkeys(struct seq_file *m, struct pid_namespace *ns, struct pid *pid,
+		   struct task_struct *task)
+{
+	struct mm_struct *mm = mm_access(task, PTRACE_MODE_READ_FSCREDS);
+	union pkey_map map;
+	int pkey, mappings;
+
+	if (IS_ERR_OR_NULL(mm))
+		return PTR_ERR_OR_ZERO(mm);
+
+	map = mm_pkey_map(mm);
+	seq_puts(m, "key state        mappings\n");
+	for (pkey = 0; pkey < PKEY_MAP_KEYS; pkey++) {
+		if (!(map.used & BIT(pkey)))
+			continue;
+
+		mappings = atomic_read(&mm->context.pkey_mappings[pkey]);
+		seq_printf(m, "%3d %-12s ", pkey, pkey_state_name(map, pkey, mappings));
+		if (pkey == ARCH_DEFAULT_PKEY)
+			seq_puts(m, "       -\n");
+		else
+			seq_printf(m, "%8d\n", mappings);
+	}
+
+	mmput(mm);
+	return 0;
+}
+
+/* Both rights bits of key 0; no setting may deny a program its ordinary memory. */
+#define PKRU_DEFAULT_PKEY_MASK	(PKRU_AD_BIT | PKRU_WD_BIT)
+
+/*
+ * The value of PKRU after execve() and at the start of a signal handler:
+ * access disabled for each key but key 0, so that a thread cannot reach memory
+ * whose key somebody else allocates later. Written by the boot parameter and
+ * the debugfs file, read without a lock through pkru_get_init_value().
+ */
+u32 init_pkru_value = 0x55555554;
+
+static int init_pkru_set(void *data, u64 val)
+{
+	if (val > U32_MAX || val & PKRU_DEFAULT_PKEY_MASK)
+		return -EINVAL;
+
+	WRITE_ONCE(init_pkru_value, val);
+	return 0;
+}
+
+static int init_pkru_get(void *data, u64 *val)
+{
+	*val = pkru_get_init_value();
+	return 0;
+}
+DEFINE_DEBUGFS_ATTRIBUTE(init_pkru_fops, init_pkru_get, init_pkru_set, "0x%llx\n");
+
+static int __init init_pkru_debugfs(void)
+{
+	if (arch_pkeys_enabled())
+		debugfs_create_file("init_pkru", 0600, arch_debugfs_dir, NULL,
+				    &init_pkru_fops);
+	return 0;
+}
+late_initcall(init_pkru_debugfs);
+
+static int __init init_pkru_setup(char *arg)
+{
+	u64 val;
+
+	if (kstrtou64(arg, 0, &val) || init_pkru_set(NULL, val))
+		pr_warn("init_pkru=%s ignored: not a 32-bit number that leaves key 0 open\n",
+			arg);
+	return 1;
+}
+__setup("init_pkru=", init_pkru_setup);

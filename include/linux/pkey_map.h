@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The state of the protection keys of one address space, as a small value and
+ * pure functions on it: no locks, no hardware, nothing but the arguments. Who
+ * keeps such a value publishes each change by compare and exchange of @word, so
+ * that every reader sees a consistent state without a lock.
+ *
+ * A key goes through these states:
+ *
+ *	never used ------take------> allocated --free--> retired
+ *	                                 ^                  |
+ *	                                 |   last resort    |
+ *	                                 |<-----take--------|  mapped
+ *	                                 |                  |
+ *	                                 '--take-- in re-issue <--claim-- clean
+ *
+ * It is
+ *
+ *	never used	in none of @allocated, @used and @reissue,
+ *	allocated	in @allocated and @used,
+ *	retired		in @used only: clean if no mapping carries it, mapped
+ *			otherwise, which is not for this value to know,
+ *	in re-issue	in @used and @reissue: nobody's, while those who had
+ *			rights to it lose them.
+ *
+ * Key 0 is allocated from the start, for ever, and belongs to nobody. The
+ * execute-only key is an allocated key that belongs to the kernel; nothing
+ * brings it back.
+ */
+#ifndef _LINUX_PKEY_MAP_H
+#define _LINUX_PKEY_MAP_H
+
+#include <linux/bitops.h>
+#include <linux/errno.h>
+#include <linux/types.h>
+
+/* How many keys there are, key 0 included. */
+#define PKEY_MAP_KEYS	16
+
+/**
+ * union pkey_map - State of the protection keys of an address space
+ * @allocated: One bit a key: it is key 0, handed out, or the execute-only key.
+ * @used: One bit a key: it is, or has at some time been, in @allocated.
+ * @reissue: One bit a key: it is between two owners.
+ * @exec_only: The number of the execute-only key, 0 while there is none.
+ * @word: The whole state, for compare and exchange.
+ */
+union pkey_map {
+	struct {
+		u16 allocated;
+		u16 used;
+		u16 reissue;
+		u16 exec_only;
+	};
+	u64 word;
+};
+
+/**
+ * enum pkey_origin - What a key is before it is taken
+ * @PKEY_NEVER_USED: Nobody in the address space had it before.
+ * @PKEY_CLEAN: It was freed, and no mapping carries it.
+ * @PKEY_MAPPED: It was freed, and some mapping carries it.
+ */
+enum pkey_origin {
+	PKEY_NEVER_USED,
+	PKEY_CLEAN,
+	PKEY_MAPPED,
+};
+
+/**
+ * enum pkey_use - Who gets a key
+ * @PKEY_USE_USER: pkey_alloc() hands it out.
+ * @PKEY_USE_EXEC_ONLY: The kernel keeps it for execute-only memory.
+ */
+enum pkey_use {
+	PKEY_USE_USER,
+	PKEY_USE_EXEC_ONLY,
+};
+
+/**
+ * pkey_map_init() - State of the keys of a new address space (contract E3)
+ *
+ * Return: The state with key 0 allocated and all others never used.
+ */
+static inline union pkey_map pkey_map_init(void)
+{
+	return (union pkey_map){ .allocated = BIT(0), .used = BIT(0) };
+}
+
+/**
+ * pkey_map_owned() - Is this key one that pkey_alloc() has handed out?
+ * @map: State of the keys.
+ * @pkey: Any number.
+ *
+ * Return: True for the keys that may be freed (contract B1): those allocated,
+ * without key 0 and the execute-only key.
+ */
+static inline bool pkey_map_owned(union pkey_map map, int pkey)
+{
+	return pkey > 0 && pkey < PKEY_MAP_KEYS && pkey != map.exec_only &&
+	       map.allocated & BIT(pkey);
+}
+
+/**
+ * pkey_map_attachable() - May user space attach this key to a mapping?
+ * @map: State of the keys.
+ * @pkey: Any number.
+ *
+ * Return: True for key 0 and for the keys that pkey_map_owned() is true for
+ * (contract C1).
+ */
+static inline bool pkey_map_attachable(union pkey_map map, int pkey)
+{
+	return pkey == 0 || pkey_map_owned(map, pkey);
+}
+
+/**
+ * pkey_map_retired() - Keys that were freed and are nobody's
+ * @map: State of the keys.
+ *
+ * Return: One bit a key.
+ */
+static inline u16 pkey_map_retired(union pkey_map map)
+{
+	return map.used & ~(map.allocated | map.reissue);
+}
+
+/**
+ * pkey_map_choose() - Choose the next key to hand out
+ * @map: State of the keys.
+ * @mapped: One bit a key: some mapping carries it. Bits of keys that are not
+ *	retired, and of those above the lowest that is clean, do not matter.
+ * @reuse_mapped: Take a mapped key when there is no other (contract F3).
+ *
+ * A key that was never used comes first, then a clean one, then, if at all, a
+ * mapped one (contract F2); among equals the lowest number (A6).
+ *
+ * Return: The key, 1 to 15, or -ENOSPC (contract A4).
+ */
+static inline int pkey_map_choose(union pkey_map map, u16 mapped, bool reuse_mapped)
+{
+	u16 retired = pkey_map_retired(map);
+	u16 choice = ~map.used;
+
+	if (!choice)
+		choice = retired & ~mapped;
+	if (!choice && reuse_mapped)
+		choice = retired;
+	if (!choice)
+		return -ENOSPC;
+
+	return __ffs(choice);
+}
+
+/**
+ * pkey_map_origin() - What is a key that is about to be taken?
+ * @map: State of the keys.
+ * @mapped: As for pkey_map_choose().
+ * @pkey: A key from pkey_map_choose().
+ *
+ * Return: In which of the states of enum pkey_origin it is.
+ */
+static inline enum pkey_origin pkey_map_origin(union pkey_map map, u16 mapped, int pkey)
+{
+	if (!(map.used & BIT(pkey)))
+		return PKEY_NEVER_USED;
+
+	return mapped & BIT(pkey) ? PKEY_MAPPED : PKEY_CLEAN;
+}
+
+/**
+ * pkey_map_take() - Hand a key out
+ * @map: State of the keys.
+ * @pkey: A key from pkey_map_choose(), or one in re-issue.
+ * @use: Who gets it.
+ *
+ * Return: The state with the key allocated.
+ */
+static inline union pkey_map pkey_map_take(union pkey_map map, int pkey, enum pkey_use use)
+{
+	map.allocated |= BIT(pkey);
+	map.used |= BIT(pkey);
+	map.reissue &= ~BIT(pkey);
+	if (use == PKEY_USE_EXEC_ONLY)
+		map.exec_only = pkey;
+	return map;
+}
+
+/**
+ * pkey_map_claim() - Begin to re-issue a key
+ * @map: State of the keys.
+ * @pkey: A retired key.
+ *
+ * Return: The state with the key in re-issue: no call accepts it and no other
+ * task can choose it.
+ */
+static inline union pkey_map pkey_map_claim(union pkey_map map, int pkey)
+{
+	map.reissue |= BIT(pkey);
+	return map;
+}
+
+/**
+ * pkey_map_unclaim() - Give up re-issuing
+ * @map: State of the keys.
+ * @pkey: A key in re-issue.
+ *
+ * Return: The state with the key retired again.
+ */
+static inline union pkey_map pkey_map_unclaim(union pkey_map map, int pkey)
+{
+	map.reissue &= ~BIT(pkey);
+	return map;
+}
+
+/**
+ * pkey_map_free() - Give a key back
+ * @map: State of the keys.
+ * @pkey: A key that pkey_map_owned() is true for.
+ *
+ * Return: The state with the key retired.
+ */
+static inline union pkey_map pkey_map_free(union pkey_map map, int pkey)
+{
+	map.allocated &= ~BIT(pkey);
+	return map;
+}
+
+#endif /* _LINUX_PKEY_MAP_H */

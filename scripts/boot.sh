@@ -1,0 +1,78 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# boot.sh shell | NAME CPUS PROCESSOR [COMMAND LINE...]: boot the kernel that
+# BASE, CONFIG and UNPATCHED name. What happened is in $work/results/NAME.
+. "$(dirname "$0")/lib.sh"
+
+name=$1
+cpus=${2:-2} processor=${3:-pku}
+shift $(($# < 3 ? $# : 3))
+root=$work/root${UNPATCHED:+-unpatched}
+results=$work/results/$name
+log=$results/console.log
+# KASAN on an emulated processor takes its time.
+limit=600 boot_limit=1800
+splat='WARNING:|BUG:|KASAN|UBSAN|Kernel panic|Oops|possible circular locking|possible recursive locking|suspicious RCU|INFO: task .* blocked|Call Trace:'
+
+# KVM where it has protection keys and works, otherwise QEMU's own emulation.
+# A device can be there and not work: such a guest hangs at its first instruction.
+accelerator() {
+	if ! grep -qw pku /proc/cpuinfo; then
+		why="this machine's processor has no protection keys"
+	elif [ ! -w /dev/kvm ]; then
+		why="/dev/kvm cannot be used"
+	elif ! kvm_works; then
+		why="a trial boot with KVM failed"
+	else
+		qemu=(-accel kvm) cpu=host
+		say "    KVM, -cpu host: the processor has protection keys and KVM works"
+		return
+	fi
+	qemu=(-accel "tcg,thread=multi") cpu=max
+	say "    TCG, -cpu max: $why"
+}
+
+kvm_works() {
+	local trial=$work/kvm-trial.log
+	timeout 20 qemu-system-x86_64 -accel kvm -cpu host -m 256M -nodefaults \
+		-display none -serial "file:$trial" -no-reboot -kernel "$image" \
+		-append "console=ttyS0 panic=-1" >/dev/null 2>&1 </dev/null || true
+	grep -q "Linux version" "$trial"
+}
+
+accelerator
+[ "$processor" = pku ] || cpu=$cpu,-pku
+append="console=ttyS0 panic=-1 oops=panic panic_on_warn=1 $*"
+qemu+=(-cpu "$cpu" -smp "$cpus" -m 2G -nodefaults -display none -no-reboot
+	-kernel "$image" -initrd "$root.cpio.gz")
+
+if [ "$name" = shell ]; then
+	exec qemu-system-x86_64 "${qemu[@]}" -serial mon:stdio \
+		-append "$append quiet harness=shell"
+fi
+
+rm -rf "$results"
+mkdir -p "$results"
+echo "BASE=$BASE CONFIG=$CONFIG UNPATCHED=$UNPATCHED -smp $cpus -cpu $cpu $append" >"$results/boot"
+
+failure=
+timeout --foreground "$boot_limit" qemu-system-x86_64 "${qemu[@]}" -serial "file:$log" \
+	-virtfs "local,path=$results,mount_tag=results,security_model=none,id=results" \
+	-append "$append harness_limit=$limit" >"$results/qemu.log" 2>&1 </dev/null || {
+	status=$?
+	failure="QEMU ended with status $status"
+	[ "$status" != 124 ] || failure="no end after $boot_limit s"
+}
+
+if [ -z "$failure" ] && [ ! -f "$results/done" ]; then
+	failure="the guest brought no result"
+fi
+if grep -qE "$splat" "$log" 2>/dev/null; then
+	failure="the kernel complained: $(grep -m 1 -E "$splat" "$log" | tr -d '\r')"
+fi
+if [ -n "$failure" ]; then
+	echo "$failure" >"$results/failure"
+	say "    boot $name FAILED: $failure"
+	tail -n 40 "$log" >&2 || true
+	say "    the whole log is in $log"
+fi

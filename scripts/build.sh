@@ -1,0 +1,60 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Configure and build the kernel that BASE, CONFIG and UNPATCHED name.
+. "$(dirname "$0")/lib.sh"
+
+fragments=("$top/configs/base.fragment" "$top/configs/$CONFIG.config")
+[ -n "$UNPATCHED" ] || fragments+=("$top/configs/patched.fragment")
+
+# Options that were asked for and are not in .config: kconfig drops silently
+# what depends on something that is off.
+vanished() {
+	local line
+	cat "${fragments[@]}" | while read -r line; do
+		case $line in
+		CONFIG_*)	grep -qxF -e "$line" "$obj/.config" || echo "$line" ;;
+		"# CONFIG_"*" is not set")
+			line=${line#\# } line=${line% is not set}
+			! grep -q "^$line=" "$obj/.config" || echo "$line=n" ;;
+		esac
+	done
+}
+
+configure() {
+	local wanted=$obj/wanted.config missing
+	mkdir -p "$obj"
+	cat "${fragments[@]}" >"$wanted.new"
+	if ! cmp -s "$wanted" "$wanted.new" || [ ! -f "$obj/.config" ]; then
+		rm -f "$wanted"
+		quietly "$obj/config.log" kmake "$src" -s O="$obj" \
+			KCONFIG_ALLCONFIG="$wanted.new" allnoconfig
+	fi
+	missing=$(vanished | tr '\n' ' ')
+	[ -z "$missing" ] || die "these options of configs/ vanished from $obj/.config, a dependency is off: $missing"
+	mv "$wanted.new" "$wanted"
+}
+
+# Count what make does: a line that moves on a terminal, now and then elsewhere.
+progress() {
+	local count=0 start=$SECONDS next=$((SECONDS + 20))
+	while read -r _; do
+		count=$((count + 1))
+		if [ -t 2 ]; then
+			printf '\r    %d steps, %d s ' "$count" $((SECONDS - start)) >&2
+		elif [ "$SECONDS" -ge "$next" ]; then
+			say "    $count steps, $((SECONDS - start)) s"
+			next=$((SECONDS + 20))
+		fi
+	done
+	[ ! -t 2 ] || printf '\r\033[K' >&2
+}
+
+compile() {
+	kmake "$src" O="$obj" bzImage </dev/null 2>&1 | tee "$obj/build.log" | progress
+}
+
+configure
+if ! step "building the ${UNPATCHED:+unpatched }kernel $BASE, $CONFIG" compile; then
+	grep -B 5 -A 20 -m 1 -i 'error' "$obj/build.log" >&2 || tail -n 40 "$obj/build.log" >&2
+	die "the kernel does not build; the whole log is in $obj/build.log"
+fi

@@ -1,0 +1,32 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# check.sh [COUNT]: the first COUNT boots of scripts/boots, or all and verify.
+. "$(dirname "$0")/lib.sh"
+
+count=${1:-}
+[ -z "$UNPATCHED" ] || count=${count:-1}
+
+"$scripts/setup.sh"
+"$scripts/tree.sh"
+
+boots=$(grep -v '^#' "$scripts/boots" | head -n "${count:-99}")
+for config in $(echo "$boots" | awk '!seen[$2]++ { print $2 }'); do
+	CONFIG=$config "$scripts/build.sh"
+done
+step "building the tests" "$scripts/tests.sh"
+
+results=
+while read -r name config cpus processor cmdline; do
+	# shellcheck disable=SC2086
+	CONFIG=$config step "booting $name: $config, $cpus CPUs, $processor $cmdline" \
+		"$scripts/boot.sh" "$name" "$cpus" "$processor" $cmdline
+	results="$results $work/results/$name"
+done <<<"$boots"
+
+if [ -z "$count" ]; then
+	step "verifying patches/$BASE" "$scripts/verify.sh" "$work/results/verify" || true
+	results="$results $work/results/verify"
+fi
+
+# shellcheck disable=SC2086
+"$scripts/report.pl" "$src" "$scripts/known-failures" $results

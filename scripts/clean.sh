@@ -1,0 +1,13 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Remove what was built; a kernel git tree with somebody's own commits stays.
+. "$(dirname "$0")/lib.sh"
+
+for tree in "$BUILD"/*/linux; do
+	[ -d "$tree/.git" ] || continue
+	if [ "$(git -C "$tree" rev-parse series)" != "$(git -C "$tree" config harness.tip || true)" ] ||
+	   [ -n "$(git -C "$tree" status --porcelain -uno)" ]; then
+		die "$tree has work that is not in patches/: run make export first, or remove $BUILD yourself"
+	fi
+done
+rm -rf "$BUILD"

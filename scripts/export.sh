@@ -1,0 +1,42 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Write patches/BASE and the files that are wholly ours from the kernel git tree.
+. "$(dirname "$0")/lib.sh"
+
+[ -d "$tree/.git" ] || die "there is no kernel git tree in $tree: run make build first"
+[ -z "$(git -C "$tree" status --porcelain -uno)" ] || die "$tree has changes that are not committed: commit them first"
+
+letter=$patches/0000-cover-letter.txt
+mkdir -p "$patches"
+rm -f "$patches"/[0-9]*.patch
+# Everything that could differ from machine to machine is named.
+git -C "$tree" -c diff.algorithm=myers -c core.abbrev=12 -c format.useAutoBase=false \
+	-c diff.noprefix=false -c diff.mnemonicPrefix=false -c format.headers= \
+	format-patch -q -N --zero-commit --no-signature --no-thread \
+	--stat=72 -o "$patches" refs/tags/base..series
+
+# What changes with the patches, below the text of the cover letter.
+if [ -f "$letter" ]; then
+	sed -i '/^-- 8< --/,$d' "$letter"
+	{
+		echo '-- 8< --'
+		git -C "$tree" log --reverse --format='  %s' refs/tags/base..series
+		echo
+		git -C "$tree" diff --stat=72 --summary refs/tags/base..series
+	} >>"$letter"
+fi
+
+grep -v '^#' "$scripts/own-files" | while read -r pattern; do
+	git -C "$top" ls-files -z -- "$pattern" | (cd "$top" && xargs -0 -r rm -f)
+	found=
+	for file in $(cd "$tree" && git ls-files -- "$pattern"); do
+		mkdir -p "$top/$(dirname "$file")"
+		cp "$tree/$file" "$top/$file"
+		found=1
+	done
+	[ -n "$found" ] || die "no file in $tree matches $pattern of scripts/own-files"
+done
+
+git -C "$tree" config harness.tip "$(git -C "$tree" rev-parse series)"
+git -C "$tree" config harness.applied "$(cat "$patches"/[0-9]*.patch | sha256sum | cut -d' ' -f1)"
+say "$(git -C "$tree" rev-list --count refs/tags/base..series) patches in patches/$BASE"

@@ -1,0 +1,146 @@
+#!/usr/bin/perl
+# SPDX-License-Identifier: GPL-2.0
+# report.pl TREE KNOWN-FAILURES RESULTS...: what failed, the table, the closing
+# line. TAP is read by perl's TAP::Parser, KTAP of KUnit by the kernel's kunit.py.
+use strict;
+use warnings;
+use File::Basename;
+use JSON::PP;
+use TAP::Parser;
+
+my ($tree, $known_file, @boots) = @ARGV;
+my (@rows, @failures, @skips, %known);
+
+sub slurp {
+	my ($file) = @_;
+	open(my $in, '<', $file) or return undef;
+	local $/;
+	return scalar <$in>;
+}
+
+for (split /\n/, slurp($known_file) // '') {
+	$known{$1} = $2 if /^(\w+)\s+(.*)/;
+}
+
+sub row {
+	my ($boot, $test, $passed, $failed, $skipped) = @_;
+	push @rows, [basename($boot), $test, $passed, $failed, $skipped];
+}
+
+sub failed {
+	my ($boot, $test, $what) = @_;
+	push @failures, basename($boot) . ": $test: $what";
+}
+
+# A program's status that its TAP does not explain.
+sub unexplained {
+	my ($status) = @_;
+	return undef if $status == 0 || $status == 4;
+	return 'ran into its time limit' if $status == 137;
+	return 'died of signal ' . ($status - 128) if $status > 128;
+	return "ended with status $status";
+}
+
+sub program {
+	my ($boot, $test) = @_;
+	my $tap = slurp("$boot/$test.tap");
+	my $status = slurp("$boot/$test.status");
+	my ($passed, $failed, $skipped) = (0, 0, 0);
+	my @what;
+
+	if (!defined $tap || !defined $status) {
+		failed($boot, $test, 'brought no result');
+		return row($boot, $test, 0, 1, 0);
+	}
+	chomp $status;
+
+	# The kernel's protection_keys speaks no TAP: its status is the result.
+	if ($tap =~ /^(?:ok|not ok|1\.\.)/m) {
+		my $parser = TAP::Parser->new({ tap => $tap });
+		while (my $result = $parser->next) {
+			next unless $result->is_test;
+			if ($result->has_skip) {
+				$skipped++;
+				push @skips, $result->explanation || 'no reason given';
+			} elsif ($result->is_ok) {
+				$passed++;
+			} else {
+				$failed++;
+				push @what, $result->description || $result->number;
+			}
+		}
+		if ($parser->skip_all) {
+			$skipped++;
+			push @skips, $parser->skip_all;
+		}
+		push @what, "bad TAP: $_" for $parser->parse_errors;
+	} elsif ($status == 4) {
+		$skipped++;
+	} elsif ($status == 0) {
+		$passed++;
+	}
+	my $unexplained = unexplained($status);
+	push @what, $unexplained if $unexplained && (!$failed || $status > 1);
+	$failed = @what if @what > $failed;
+
+	if ($failed && $known{$test}) {
+		push @skips, "$test: $known{$test}";
+		return row($boot, $test, $passed, 0, $skipped + 1);
+	}
+	failed($boot, $test, $_) for @what;
+	row($boot, $test, $passed, $failed, $skipped);
+}
+
+sub kunit_leaves {
+	my ($group, $boot, $counts) = @_;
+	kunit_leaves($_, $boot, $counts) for @{$group->{sub_groups} // []};
+	for my $case (@{$group->{test_cases} // []}) {
+		$counts->{$case->{status}}++;
+		failed($boot, "$group->{name} (KUnit)", $case->{name})
+			if $case->{status} !~ /^(?:PASS|SKIP)$/;
+	}
+}
+
+sub kunit {
+	my ($boot, $file) = @_;
+	my $json = "$file.json";
+	my ($test) = basename($file) =~ /^(.*)\.ktap$/;
+	my %counts;
+
+	system("$tree/tools/testing/kunit/kunit.py parse --json='$json' '$file' >'$file.log' 2>&1");
+	my $text = slurp($json);
+	if (!$text) {
+		failed($boot, $test, "kunit.py cannot read $file");
+		return row($boot, $test, 0, 1, 0);
+	}
+	kunit_leaves(decode_json($text), $boot, \%counts);
+	my ($passed, $skipped) = map { $counts{$_} // 0 } qw(PASS SKIP);
+	my $failed = -$passed - $skipped;
+	$failed += $_ for values %counts;
+	row($boot, $test, $passed, $failed, $skipped);
+}
+
+for my $boot (@boots) {
+	if (my $failure = slurp("$boot/failure")) {
+		chomp $failure;
+		failed($boot, 'boot', "$failure; log: $boot/console.log");
+		row($boot, 'boot', 0, 1, 0);
+	}
+	kunit($boot, $_) for sort glob "$boot/*.ktap";
+	program($boot, $_) for split /\n/, slurp("$boot/planned") // '';
+}
+
+my ($passed, $failed, $skipped) = (0, 0, 0);
+print "\n";
+my %seen;
+print "skipped: $_\n" for grep { !$seen{$_}++ } @skips;
+print "FAILED: $_\n" for @failures;
+printf "\n%-16s %-28s %7s %7s %7s\n", qw(boot test passed failed skipped);
+for (@rows) {
+	printf "%-16s %-28s %7d %7d %7d\n", @$_;
+	$passed += $_->[2];
+	$failed += $_->[3];
+	$skipped += $_->[4];
+}
+print "\n$passed passed, $failed failed, $skipped skipped\n";
+exit($failed || !$passed ? 1 : 0);

@@ -1,0 +1,98 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# verify.sh [DIRECTORY]: prove that patches/BASE applies to the pristine base,
+# gives exactly the files that stand here, and builds after every patch, with the
+# feature in and out. The result is TAP, into DIRECTORY if there is one.
+. "$(dirname "$0")/lib.sh"
+
+out=${1:-$work/results/verify}
+scratch=$work/linux-verify
+rm -rf "$out"
+mkdir -p "$out"
+tap=$out/verify.tap
+tests=0 bad=0
+
+export GIT_COMMITTER_NAME="x86 protection keys" GIT_COMMITTER_EMAIL=pkeys@localhost
+
+check() {
+	local text=$1
+	shift
+	tests=$((tests + 1))
+	if "$@" >"$out/$tests.log" 2>&1 </dev/null; then
+		echo "ok $tests - $text" >>"$tap"
+	else
+		bad=$((bad + 1))
+		echo "not ok $tests - $text" >>"$tap"
+		say "    FAILED: $text; log: $out/$tests.log"
+		tail -n 20 "$out/$tests.log" >&2
+	fi
+}
+
+fresh_scratch() {
+	git -C "$tree" worktree remove --force "$scratch" 2>/dev/null || rm -rf "$scratch"
+	git -C "$tree" worktree prune
+	git -C "$tree" worktree add -q --detach "$scratch" refs/tags/base
+}
+
+own_files() {
+	(cd "$1" && grep -v '^#' "$scripts/own-files" |
+		while read -r pattern; do find . -path "./$pattern" -type f; done | sort)
+}
+
+same_files() {
+	local file
+	diff <(own_files "$scratch") <(own_files "$top") || return 1
+	for file in $(own_files "$top"); do
+		cmp "$scratch/$file" "$top/$file" || return 1
+	done
+}
+
+same_tree() { git -C "$scratch" diff --stat --exit-code "$(git -C "$tree" rev-parse series)"; }
+
+# Objects that see the headers that the series touches.
+observers="mm/mprotect.o mm/mmap.o kernel/fork.o arch/x86/kernel/process.o
+	arch/x86/kernel/fpu/ arch/x86/mm/ fs/proc/"
+
+# The objects of the .c files a patch touches, and the observers of a header.
+objects() {
+	local file
+	git -C "$scratch" show --diff-filter=d --name-only --format= HEAD | while read -r file; do
+		case $file in
+		arch/x86/kvm/*) ;;
+		arch/x86/*.c|mm/tests/*.c|mm/*.c|kernel/*.c|fs/*.c) echo "${file%.c}.o" ;;
+		arch/x86/*.h|include/*.h) echo "$observers" ;;
+		*/Makefile|*/Kconfig*) echo mm/ ;;
+		esac
+	done | xargs -n 1 | sort -u
+}
+
+builds() {
+	local config=$1 targets
+	targets=$(objects)
+	# Built only where the feature is in.
+	[ "$config" = default ] || targets=$(echo "$targets" | grep -v '^arch/x86/mm/pkeys.o$' || true)
+	[ -n "$targets" ] || return 0
+	cat "$top/configs/base.fragment" "$top/configs/$config.config" \
+		"$top/configs/patched.fragment" >"$work/verify-$config.config"
+	kmake "$scratch" -s O="$work/obj-verify-$config" \
+		KCONFIG_ALLCONFIG="$work/verify-$config.config" allnoconfig || return 1
+	# shellcheck disable=SC2086
+	kmake "$scratch" -s O="$work/obj-verify-$config" $targets
+}
+
+echo "TAP version 13" >"$tap"
+fresh_scratch
+for patch in "$patches"/[0-9]*.patch; do
+	name=$(basename "$patch" .patch)
+	check "$name applies" git -C "$scratch" am -q "$patch"
+	for config in default nopkeys; do
+		check "$name builds, $config" builds "$config"
+	done
+done
+check "the files of the project are what the patches give" same_files
+check "the patches give the tree that is built" same_tree
+echo "1..$tests" >>"$tap"
+echo verify >"$out/planned"
+echo $((bad > 0)) >"$out/verify.status"
+say "    $((tests - bad)) of $tests checks passed; $tap"
+[ "$bad" = 0 ]

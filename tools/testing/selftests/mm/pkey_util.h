@@ -1,0 +1,438 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Helpers for the tests of pkey_alloc(), pkey_free() and pkey_mprotect() on
+ * x86: the raw system calls, the rights register PKRU, memory accesses that
+ * may fault, and what /proc/self/smaps says of a mapping.
+ *
+ * The clauses that the tests cite, A1 and so on, are those of
+ * Documentation/core-api/protection-keys.rst.
+ */
+#ifndef PKEY_UTIL_H
+#define PKEY_UTIL_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
+#include <asm/unistd.h>
+#include <cpuid.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+/* The keys of an address space, key 0 included, and the highest of them. */
+#define PKEY_NR			16
+#define PKEY_MAX		(PKEY_NR - 1)
+
+/* What a mask of keys looks like when only key 0, or each key, is in it. */
+#define PKEY_MASK_DEFAULT	0x0001u
+#define PKEY_MASK_ALL		0xffffu
+
+#define PKEY_RIGHTS_MASK	(PKEY_DISABLE_ACCESS | PKEY_DISABLE_WRITE)
+
+/* The bits of PKRU that belong to key 0: set, they deny a program its stack. */
+#define PKRU_KEY0_MASK		PKEY_RIGHTS_MASK
+
+#ifndef SEGV_PKUERR
+#define SEGV_PKUERR		4
+#endif
+
+/*
+ * An argument as wide as the register that carries it. For an x32 program that
+ * is more than an unsigned long.
+ */
+#ifdef __x86_64__
+typedef uint64_t pkey_arg_t;
+#else
+typedef uint32_t pkey_arg_t;
+#endif
+
+#define PKEY_ARG_BITS		(8 * (int)sizeof(pkey_arg_t))
+
+/* The system call instruction itself; gives -errno. */
+static inline int pkey_raw_syscall(unsigned int nr, pkey_arg_t arg1, pkey_arg_t arg2,
+				   pkey_arg_t arg3, pkey_arg_t arg4)
+{
+#ifdef __x86_64__
+	uint64_t ret = nr;
+
+	asm volatile("movq %[arg4], %%r10\n\t"
+		     "syscall"
+		     : "+a" (ret)
+		     : "D" (arg1), "S" (arg2), "d" (arg3), [arg4] "r" (arg4)
+		     : "rcx", "r10", "r11", "memory");
+#else
+	uint32_t ret = nr;
+
+	asm volatile("int $0x80"
+		     : "+a" (ret)
+		     : "b" (arg1), "c" (arg2), "d" (arg3), "S" (arg4)
+		     : "memory");
+#endif
+	return (int)ret;
+}
+
+static inline int pkey_syscall(unsigned int nr, pkey_arg_t arg1, pkey_arg_t arg2,
+			       pkey_arg_t arg3, pkey_arg_t arg4)
+{
+	int ret = pkey_raw_syscall(nr, arg1, arg2, arg3, arg4);
+
+	if (ret >= 0)
+		return ret;
+
+	errno = -ret;
+	return -1;
+}
+
+static inline int sys_pkey_alloc(pkey_arg_t flags, pkey_arg_t access_rights)
+{
+	return pkey_syscall(__NR_pkey_alloc, flags, access_rights, 0, 0);
+}
+
+static inline int sys_pkey_free(int pkey)
+{
+	return pkey_syscall(__NR_pkey_free, pkey, 0, 0, 0);
+}
+
+static inline int sys_pkey_mprotect(const void *addr, pkey_arg_t len, int prot, int pkey)
+{
+	return pkey_syscall(__NR_pkey_mprotect, (uintptr_t)addr, len, prot, pkey);
+}
+
+/* mprotect() with the same wide arguments, to compare pkey_mprotect() with. */
+static inline int sys_mprotect(const void *addr, pkey_arg_t len, int prot)
+{
+	return pkey_syscall(__NR_mprotect, (uintptr_t)addr, len, prot, 0);
+}
+
+/* Does the kernel use protection keys? Asks CPUID, not the calls under test. */
+static inline bool pku_enabled(void)
+{
+	const unsigned int ospke = 1 << 4;
+	unsigned int eax, ebx, ecx, edx;
+
+	if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx))
+		return false;
+
+	return ecx & ospke;
+}
+
+/* Why a test is skipped. */
+#define NO_PKU		"protection keys are not enabled"
+#define HAS_PKU		"protection keys are enabled"
+
+/* RDPKRU and WRPKRU; only where pku_enabled(). */
+static inline uint32_t rdpkru(void)
+{
+	uint32_t eax, edx;
+
+	asm volatile(".byte 0x0f, 0x01, 0xee" : "=a" (eax), "=d" (edx) : "c" (0));
+	return eax;
+}
+
+static inline void wrpkru(uint32_t pkru)
+{
+	asm volatile(".byte 0x0f, 0x01, 0xef"
+		     : : "a" (pkru), "c" (0), "d" (0) : "memory");
+}
+
+/* The same where there may be no PKRU. */
+static inline uint32_t pkru_save(void)
+{
+	return pku_enabled() ? rdpkru() : 0;
+}
+
+static inline void pkru_restore(uint32_t pkru)
+{
+	if (pku_enabled())
+		wrpkru(pkru);
+}
+
+static inline uint32_t pkru_with_rights(uint32_t pkru, int pkey, unsigned int rights)
+{
+	pkru &= ~((uint32_t)PKEY_RIGHTS_MASK << (2 * pkey));
+	return pkru | rights << (2 * pkey);
+}
+
+static inline unsigned int pkru_get_rights(int pkey)
+{
+	return rdpkru() >> (2 * pkey) & PKEY_RIGHTS_MASK;
+}
+
+static inline void pkru_set_rights(int pkey, unsigned int rights)
+{
+	wrpkru(pkru_with_rights(rdpkru(), pkey, rights));
+}
+
+/* Values to find in PKRU and to leave there: none, each and every second bit. */
+static const uint32_t pkru_patterns[] = {
+	0x00000000, 0xfffffffc, 0x55555554, 0xaaaaaaa8, 0x33333330, 0xccccccccu,
+	0x0f0f0f0c, 0xf0f0f0f0, 0x12345678, 0x87654320,
+};
+
+/*
+ * Takes keys until there is none left. Gives their number, and the keys
+ * themselves in the order they came, if @keys is not NULL.
+ */
+static inline int pkey_take_all(int *keys)
+{
+	int pkey, nr = 0;
+
+	while (nr < PKEY_NR) {
+		pkey = sys_pkey_alloc(0, 0);
+		if (pkey < 0)
+			break;
+		if (keys)
+			keys[nr] = pkey;
+		nr++;
+	}
+	return nr;
+}
+
+/* How many keys could be had? They are free again afterwards, but used. */
+static inline int pkey_count_free(void)
+{
+	int nr, i, keys[PKEY_NR];
+
+	nr = pkey_take_all(keys);
+	for (i = 0; i < nr; i++)
+		sys_pkey_free(keys[i]);
+	return nr;
+}
+
+static inline size_t pkey_page_size(void)
+{
+	return getpagesize();
+}
+
+/* mmap(), but NULL if it fails; nobody wants memory at address 0 here. */
+static inline void *pkey_mmap(void *addr, size_t size, int prot, int flags, int fd)
+{
+	void *map;
+
+	map = mmap(addr, size, prot, flags, fd, 0);
+	return map == MAP_FAILED ? NULL : map;
+}
+
+static inline void *pkey_map(size_t pages, int prot)
+{
+	return pkey_mmap(NULL, pages * pkey_page_size(), prot,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1);
+}
+
+/*
+ * Which keys can user space attach? Asks pkey_mprotect() with a page of its
+ * own, which changes no key. 0 says that there is no such page.
+ */
+static inline unsigned int pkey_attachable_mask(void)
+{
+	const size_t size = pkey_page_size();
+	unsigned int mask = 0;
+	void *page;
+	int pkey;
+
+	page = pkey_map(1, PROT_READ);
+	if (!page)
+		return 0;
+
+	for (pkey = 0; pkey < PKEY_NR; pkey++)
+		if (!sys_pkey_mprotect(page, size, PROT_READ, pkey))
+			mask |= 1u << pkey;
+	munmap(page, size);
+	return mask;
+}
+
+enum pkey_access {
+	PKEY_READ,
+	PKEY_WRITE,
+	PKEY_EXEC,
+};
+
+/* How an access to memory went. */
+struct pkey_fault {
+	bool hit;
+	/* Of siginfo_t, if the access hit a fault. */
+	int code;
+	int pkey;
+	void *addr;
+};
+
+/* mov $42, %eax; ret: the same in 32-bit and in 64-bit code. */
+static const unsigned char pkey_code[] = { 0xb8, 0x2a, 0x00, 0x00, 0x00, 0xc3 };
+
+#define PKEY_CODE_RESULT	42
+
+/* The access that this thread is trying. */
+static __thread struct {
+	bool running;
+	uint32_t pkru;
+	sigjmp_buf env;
+	struct pkey_fault fault;
+} pkey_try;
+
+static inline void pkey_on_segv(int sig, siginfo_t *info, void *ucontext)
+{
+	if (!pkey_try.running) {
+		/* Happens again on return, and is deadly then. */
+		signal(sig, SIG_DFL);
+		return;
+	}
+
+	pkey_try.fault.hit = true;
+	pkey_try.fault.code = info->si_code;
+	pkey_try.fault.pkey = info->si_pkey;
+	pkey_try.fault.addr = info->si_addr;
+	siglongjmp(pkey_try.env, 1);
+}
+
+/* One instruction, so that the compiler neither drops nor repeats the access. */
+static inline void pkey_touch(enum pkey_access access, void *addr)
+{
+	int (*code)(void) = (int (*)(void))(uintptr_t)addr;
+	char byte = 0;
+
+	switch (access) {
+	case PKEY_READ:
+		asm volatile("movb (%1), %0" : "=q" (byte) : "r" (addr) : "memory");
+		break;
+	case PKEY_WRITE:
+		asm volatile("movb %0, (%1)" : : "q" (byte), "r" (addr) : "memory");
+		break;
+	case PKEY_EXEC:
+		if (code() != PKEY_CODE_RESULT)
+			pkey_try.fault.hit = true;
+		break;
+	}
+}
+
+/*
+ * Tries one access. A write stores a zero byte, an execution wants pkey_code
+ * at @addr. The handler runs with the initial PKRU and siglongjmp() does not
+ * bring the former value back, so this function does.
+ */
+static inline struct pkey_fault pkey_probe(enum pkey_access access, void *addr)
+{
+	const struct sigaction action = {
+		.sa_sigaction = pkey_on_segv,
+		.sa_flags = SA_SIGINFO,
+	};
+
+	sigaction(SIGSEGV, &action, NULL);
+	memset(&pkey_try.fault, 0, sizeof(pkey_try.fault));
+	pkey_try.pkru = pkru_save();
+	pkey_try.running = true;
+	if (!sigsetjmp(pkey_try.env, 1))
+		pkey_touch(access, addr);
+	pkey_try.running = false;
+	pkru_restore(pkey_try.pkru);
+	return pkey_try.fault;
+}
+
+static inline bool pkey_can(enum pkey_access access, void *addr)
+{
+	return !pkey_probe(access, addr).hit;
+}
+
+/* Is the access refused, by just this key? */
+static inline bool pkey_refused(enum pkey_access access, void *addr, int pkey)
+{
+	struct pkey_fault fault = pkey_probe(access, addr);
+
+	return fault.hit && fault.code == SEGV_PKUERR && fault.pkey == pkey &&
+	       fault.addr == addr;
+}
+
+/* A page that holds pkey_code, with the protection that is asked for. */
+static inline void *pkey_map_code(int prot)
+{
+	const size_t size = pkey_page_size();
+	void *code;
+
+	code = pkey_map(1, PROT_READ | PROT_WRITE);
+	if (!code)
+		return NULL;
+
+	memcpy(code, pkey_code, sizeof(pkey_code));
+	if (!sys_mprotect(code, size, prot))
+		return code;
+
+	munmap(code, size);
+	return NULL;
+}
+
+/* What /proc/self/smaps says of one mapping. */
+struct pkey_vma {
+	uint64_t start;
+	uint64_t end;
+	char perms[5];
+	/* 0 where the kernel prints none. */
+	int pkey;
+	/* In KiB. */
+	unsigned long anon_huge;
+};
+
+/* Reads up to @max mappings that overlap the range; gives their number. */
+static inline int pkey_read_vmas(const void *start, size_t len, struct pkey_vma *vmas,
+				 int max)
+{
+	const uint64_t first = (uintptr_t)start, last = first + len - 1;
+	unsigned long long vma_start, vma_end;
+	struct pkey_vma *vma = NULL;
+	char line[512], perms[5];
+	unsigned long value;
+	FILE *smaps;
+	int nr = 0;
+
+	smaps = fopen("/proc/self/smaps", "r");
+	if (!smaps)
+		return 0;
+
+	while (fgets(line, sizeof(line), smaps)) {
+		if (sscanf(line, "%llx-%llx %4s", &vma_start, &vma_end, perms) == 3) {
+			vma = NULL;
+			if (vma_end <= first || vma_start > last || nr == max)
+				continue;
+			vma = &vmas[nr++];
+			memset(vma, 0, sizeof(*vma));
+			vma->start = vma_start;
+			vma->end = vma_end;
+			memcpy(vma->perms, perms, sizeof(perms));
+		} else if (vma && sscanf(line, "ProtectionKey: %lu", &value) == 1) {
+			vma->pkey = value;
+		} else if (vma && sscanf(line, "AnonHugePages: %lu", &value) == 1) {
+			vma->anon_huge = value;
+		}
+	}
+	fclose(smaps);
+	return nr;
+}
+
+static inline bool pkey_find_vma(const void *addr, struct pkey_vma *vma)
+{
+	return pkey_read_vmas(addr, 1, vma, 1) == 1;
+}
+
+/* The key of the mapping at @addr, or -1 if there is none. */
+static inline int pkey_of(const void *addr)
+{
+	struct pkey_vma vma;
+
+	return pkey_find_vma(addr, &vma) ? vma.pkey : -1;
+}
+
+/* Memory that a child can store its results in. */
+static inline void *pkey_map_shared(size_t size)
+{
+	return pkey_mmap(NULL, size, PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_ANONYMOUS, -1);
+}
+
+#endif /* PKEY_UTIL_H */
