@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # The harness: apply the series to a kernel, build it, boot it, test it.
 
-export BASE CONFIG UNPATCHED KERNEL BUILD
+export BASE CONFIG UNPATCHED KERNEL BUILD TREE
 
 .DEFAULT_GOAL := help
 .PHONY: help run check build boot image apply export verify clean
@@ -39,7 +39,7 @@ image:
 	@scripts/setup.sh && scripts/tree.sh && scripts/build.sh && scripts/image.sh
 
 apply:
-	@TREE='$(TREE)' scripts/apply.sh
+	@scripts/apply.sh
 
 export:
 	@scripts/export.sh

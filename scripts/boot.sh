@@ -10,8 +10,8 @@ shift $(($# < 3 ? $# : 3))
 root=$work/root${UNPATCHED:+-unpatched}
 results=$work/results/$name
 log=$results/console.log
-# KASAN on an emulated processor takes its time.
-limit=600 boot_limit=1800
+# Seconds for a program and for a boot: KASAN on an emulated processor is slow.
+limit=${TEST_LIMIT:-600} boot_limit=${BOOT_LIMIT:-1800}
 splat='WARNING:|BUG:|KASAN|UBSAN|Kernel panic|Oops|possible circular locking|possible recursive locking|suspicious RCU|INFO: task .* blocked|Call Trace:'
 
 # KVM where it has protection keys and works, otherwise QEMU's own emulation.
@@ -32,9 +32,11 @@ accelerator() {
 	say "    TCG, -cpu max: $why"
 }
 
+# Tried once until the machine is rebooted.
 kvm_works() {
-	local trial=$work/kvm-trial.log
-	timeout 20 qemu-system-x86_64 -accel kvm -cpu host -m 256M -nodefaults \
+	local trial
+	trial=$BUILD/kvm-trial-$(cat /proc/sys/kernel/random/boot_id)
+	[ -f "$trial" ] || timeout 20 qemu-system-x86_64 -accel kvm -cpu host -m 256M -nodefaults \
 		-display none -serial "file:$trial" -no-reboot -kernel "$image" \
 		-append "console=ttyS0 panic=-1" >/dev/null 2>&1 </dev/null || true
 	grep -q "Linux version" "$trial"
@@ -55,12 +57,20 @@ rm -rf "$results"
 mkdir -p "$results"
 echo "BASE=$BASE CONFIG=$CONFIG UNPATCHED=$UNPATCHED -smp $cpus -cpu $cpu $append" >"$results/boot"
 
+# What has to come back. The guest does not write this list: what never starts
+# must be missed as well.
+ls "$root/tests" >"$results/planned"
+[ -n "$UNPATCHED" ] || echo kunit_pkey_map >>"$results/planned"
+
+# In the background, so that a signal ends this script, and the trap QEMU.
 failure=
-timeout --foreground "$boot_limit" qemu-system-x86_64 "${qemu[@]}" -serial "file:$log" \
+timeout "$boot_limit" qemu-system-x86_64 "${qemu[@]}" -serial "file:$log" \
 	-virtfs "local,path=$results,mount_tag=results,security_model=none,id=results" \
-	-append "$append harness_limit=$limit" >"$results/qemu.log" 2>&1 </dev/null || {
+	-append "$append harness_limit=$limit" >"$results/qemu.log" 2>&1 </dev/null &
+trap 'kill $! 2>/dev/null || true' EXIT
+wait $! || {
 	status=$?
-	failure="QEMU ended with status $status"
+	failure="QEMU ended with status $status: $(tail -n 1 "$results/qemu.log")"
 	[ "$status" != 124 ] || failure="no end after $boot_limit s"
 }
 

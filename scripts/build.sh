@@ -20,18 +20,16 @@ vanished() {
 	done
 }
 
+# Every time, because the patches change Kconfig files too; kconfig leaves a
+# .config alone that would be the same.
 configure() {
-	local wanted=$obj/wanted.config missing
+	local missing
 	mkdir -p "$obj"
-	cat "${fragments[@]}" >"$wanted.new"
-	if ! cmp -s "$wanted" "$wanted.new" || [ ! -f "$obj/.config" ]; then
-		rm -f "$wanted"
-		quietly "$obj/config.log" kmake "$src" -s O="$obj" \
-			KCONFIG_ALLCONFIG="$wanted.new" allnoconfig
-	fi
+	cat "${fragments[@]}" >"$obj/wanted.config"
+	quietly "$obj/config.log" kmake "$src" -s O="$obj" \
+		KCONFIG_ALLCONFIG="$obj/wanted.config" allnoconfig
 	missing=$(vanished | tr '\n' ' ')
 	[ -z "$missing" ] || die "these options of configs/ vanished from $obj/.config, a dependency is off: $missing"
-	mv "$wanted.new" "$wanted"
 }
 
 # Count what make does: a line that moves on a terminal, now and then elsewhere.

@@ -10,6 +10,8 @@ count=${1:-}
 "$scripts/tree.sh"
 
 boots=$(grep -v '^#' "$scripts/boots" | head -n "${count:-99}")
+# One boot is of the configuration that was asked for.
+[ "$count" != 1 ] || boots=$(awk -v config="$CONFIG" '{ $2 = config } 1' <<<"$boots")
 for config in $(echo "$boots" | awk '!seen[$2]++ { print $2 }'); do
 	CONFIG=$config "$scripts/build.sh"
 done

@@ -10,4 +10,11 @@ for tree in "$BUILD"/*/linux; do
 		die "$tree has work that is not in patches/: run make export first, or remove $BUILD yourself"
 	fi
 done
-rm -rf "$BUILD"
+
+# BUILD may hold other things: only what the harness made goes.
+for tree in "$BUILD"/*/linux; do
+	[ -z "$(git -C "$tree" config --get-regexp '^harness\.' 2>/dev/null)" ] ||
+		rm -rf "$(dirname "$tree")"
+done
+rm -f "$BUILD/apt.log" "$BUILD"/kvm-trial-*
+[ ! -d "$BUILD" ] || rmdir --ignore-fail-on-non-empty "$BUILD"

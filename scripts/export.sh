@@ -12,7 +12,7 @@ rm -f "$patches"/[0-9]*.patch
 # Everything that could differ from machine to machine is named.
 git -C "$tree" -c diff.algorithm=myers -c core.abbrev=12 -c format.useAutoBase=false \
 	-c diff.noprefix=false -c diff.mnemonicPrefix=false -c format.headers= \
-	format-patch -q -N --zero-commit --no-signature --no-thread \
+	format-patch -q -n --zero-commit --no-signature --no-thread \
 	--stat=72 -o "$patches" refs/tags/base..series
 
 # What changes with the patches, below the text of the cover letter.

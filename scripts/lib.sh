@@ -8,7 +8,8 @@ set -euo pipefail
 
 # A developer's environment must not reach the kernel's build.
 unset ARCH CROSS_COMPILE O KBUILD_OUTPUT MAKEFLAGS MAKELEVEL MFLAGS CDPATH \
-	GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE KCFLAGS CFLAGS LDFLAGS KCONFIG_CONFIG
+	GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE KCFLAGS CFLAGS LDFLAGS KCONFIG_CONFIG \
+	KCONFIG_ALLCONFIG INSTALL_HDR_PATH LLVM
 export LC_ALL=C
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -23,11 +24,14 @@ die() { echo "error: $*" >&2; exit 1; }
 
 # step TEXT COMMAND...: say what happens, and how long it took.
 step() {
-	local text=$1 start=$SECONDS
+	local text=$1 start=$SECONDS status=0
 	shift
 	say "==> $text"
+	# Not "|| status=$?": that would switch off set -e inside the command.
 	"$@"
+	status=$?
 	say "    $text: $((SECONDS - start)) s"
+	return $status
 }
 
 # quietly LOG COMMAND...: output into a file, its end on failure.
@@ -39,6 +43,27 @@ quietly() {
 		tail -n 40 "$log" >&2
 		die "$1 failed; the whole log is in $log"
 	fi
+}
+
+# In the harness's own trees git does the same for everybody, and knows who it is.
+neutral_git() {
+	export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1
+	export GIT_AUTHOR_NAME="x86 protection keys" GIT_AUTHOR_EMAIL=pkeys@localhost
+	export GIT_COMMITTER_NAME=$GIT_AUTHOR_NAME GIT_COMMITTER_EMAIL=$GIT_AUTHOR_EMAIL
+}
+
+# kernel_version TREE: its first two numbers.
+kernel_version() {
+	sed -n 's/^VERSION = //p; s/^PATCHLEVEL = //p' "$1/Makefile" | paste -s -d .
+}
+
+# For which kernels there is a series.
+known_bases() { (cd "$top/patches" 2>/dev/null && echo *) || echo none; }
+
+# own_files DIRECTORY: which files there are wholly ours.
+own_files() {
+	(cd "$1" && grep -v '^#' "$scripts/own-files" |
+		while read -r pattern; do find . -path "./$pattern" -type f; done | sort)
 }
 
 patches=$top/patches/$BASE

@@ -3,13 +3,21 @@
 # Install the packages that are missing, and nothing that is there.
 . "$(dirname "$0")/lib.sh"
 
+[ "$(uname -sm)" = "Linux x86_64" ] || die "this needs an x86-64 machine with Linux"
+[ -n "$UNPATCHED" ] || ls "$patches"/[0-9]*.patch >/dev/null 2>&1 ||
+	die "there is no series for Linux $BASE (patches/ has: $(known_bases)); UNPATCHED=1 builds the stock kernel"
+
 # Package, and the command that shows that another distribution has it.
 needed="
 	gcc:gcc make:make git:git flex:flex bison:bison bc:bc perl:prove
-	libelf-dev: libssl-dev: libc6-dev: gcc-multilib: libc6-dev-x32:
+	libelf-dev: libssl-dev: libc6-dev: libc6-dev-x32:
 	rsync:rsync cpio:cpio xz-utils:xz python3:python3 ccache:ccache
 	busybox-static:busybox qemu-system-x86:qemu-system-x86_64
 "
+# Asked of the compiler, not of dpkg: gcc-multilib conflicts with the cross
+# compilers, and where it had to go for those, gcc can still do it.
+echo 'int main(void) { return 0; }' | gcc -m32 -static -x c -o /dev/null - 2>/dev/null ||
+	needed="$needed gcc-multilib:"
 [ -n "$KERNEL" ] || needed="$needed linux-source-$BASE:"
 
 missing=
@@ -31,13 +39,18 @@ if [ "$(id -u)" != 0 ]; then
 	sudo=sudo
 fi
 
-say "==> installing packages:$missing"
 log=$BUILD/apt.log
 mkdir -p "$BUILD"
+
 # shellcheck disable=SC2086
-if ! { $sudo apt-get update &&
-       $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing; } \
-	>"$log" 2>&1 </dev/null; then
+install() {
+	{ $sudo apt-get update &&
+	  $sudo env DEBIAN_FRONTEND=noninteractive \
+		apt-get install -y --no-remove --no-install-recommends $missing; } \
+		>"$log" 2>&1 </dev/null
+}
+
+if ! step "installing packages:$missing" install; then
 	tail -n 20 "$log" >&2
 	die "apt-get could not install the packages above; its log is in $log"
 fi

@@ -1,46 +1,66 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # Build the test programs and the initramfs that carries them. Ours come from
-# the tree under test, the kernel's own from the unpatched tree (clause H3).
+# the tree under test, the kernel's own from the unpatched source (clause H3).
 . "$(dirname "$0")/lib.sh"
 
 selftests=tools/testing/selftests/mm
 root=$work/root${UNPATCHED:+-unpatched}
 ours=$work/tests
 stock=$work/tests-unpatched
+headers=$work/headers${UNPATCHED:+-unpatched}
+
+can_build() {
+	echo 'int main(void) { return 0; }' |
+		gcc "-m$1" -static -x c -o /dev/null - 2>/dev/null
+}
 
 # build_programs SOURCE OUTPUT NAME...: with the kernel's own Makefile, static.
 build_programs() {
 	local from=$1 out=$2
 	shift 2
-	mkdir -p "$out"
-	kmake "$from" -s O="$out/headers-build" headers_install INSTALL_HDR_PATH="$out/headers"
 	kmake "$from/$selftests" OUTPUT="$out" ARCH=x86_64 CC=gcc \
-		KHDR_INCLUDES="-isystem $out/headers/include" \
+		KHDR_INCLUDES="-isystem $headers/include" \
 		EXTRA_CFLAGS="-static -mxsave -Wno-unused-result" "${@/#/$out/}"
 }
 
-# The programs of the series, in the three flavours the compiler can do.
-our_programs() {
-	local source name
-	for source in "$tree/$selftests"/pkey_*_test.c; do
-		name=$(basename "$source" .c)
-		echo "${name}_64 ${name}_32"
-		! can_x32 || echo "${name}_x32"
-	done
-	echo pkey_example
+# The part of the unpatched source that the kernel's own tests are made of.
+unpack_stock() {
+	rm -rf "$stock"
+	mkdir -p "$stock"
+	git -C "$tree" archive refs/tags/base tools mm/gup_test.h | tar -x -m -C "$stock"
+	git -C "$tree" rev-parse refs/tags/base >"$stock/base"
 }
 
-can_x32() { echo 'int main(void) { return 0; }' | gcc -mx32 -static -x c -o /dev/null - 2>/dev/null; }
+abis=
+for abi in 64 32 x32; do
+	if can_build "$abi"; then
+		abis="$abis $abi"
+	else
+		say "note: this compiler cannot build $abi programs: those tests are left out"
+	fi
+done
 
-stock_programs="protection_keys_64 protection_keys_32 pkey_sighandler_tests_64 pkey_sighandler_tests_32"
+# flavours NAME...: in each kind that the compiler can do and the guest can run.
+flavours() {
+	local name abi
+	for name in "$@"; do
+		for abi in $abis; do echo "${name}_$abi"; done
+	done
+}
 
-can_x32 || say "note: this compiler cannot build x32 programs: those tests are left out"
+quietly "$headers.log" kmake "$src" -s O="$headers-build" headers_install INSTALL_HDR_PATH="$headers"
+
+[ "$(cat "$stock/base" 2>/dev/null)" = "$(git -C "$tree" rev-parse refs/tags/base)" ] || unpack_stock
+stock_programs=$(flavours protection_keys pkey_sighandler_tests | grep -v x32)
+mkdir -p "$stock/bin" "$ours"
 # shellcheck disable=SC2086
-quietly "$stock/build.log" build_programs "$pristine" "$stock" $stock_programs
+quietly "$stock/build.log" build_programs "$stock" "$stock/bin" $stock_programs
+
 programs=
 if [ -z "$UNPATCHED" ]; then
-	programs=$(our_programs)
+	# shellcheck disable=SC2046
+	programs="$(flavours $(cd "$tree/$selftests" && basename -s .c pkey_*_test.c)) pkey_example"
 	# shellcheck disable=SC2086
 	quietly "$ours/build.log" build_programs "$tree" "$ours" $programs
 fi
@@ -50,7 +70,7 @@ mkdir -p "$root"/{bin,dev,etc,proc,results,sys,tests,tmp}
 cp "$(command -v busybox)" "$root/bin/busybox"
 cp "$scripts/guest-init" "$root/init"
 for name in $programs; do cp "$ours/$name" "$root/tests/"; done
-for name in $stock_programs; do cp "$stock/$name" "$root/tests/"; done
+for name in $stock_programs; do cp "$stock/bin/$name" "$root/tests/"; done
 # protection_keys reads this file and wants some hundred lines in it.
 for i in $(seq 500); do echo "user$i:x:$i:$i::/:/bin/sh"; done >"$root/etc/passwd"
 (cd "$root" && find . | sort | cpio -o -H newc -R 0:0 --quiet) | gzip -1 >"$root.cpio.gz.new"

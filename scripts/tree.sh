@@ -4,28 +4,44 @@
 # has the patches. Commits that somebody made on that branch are never lost.
 . "$(dirname "$0")/lib.sh"
 
-# Where only the harness commits: same content, same hash, on every machine.
-export GIT_AUTHOR_NAME="x86 protection keys" GIT_AUTHOR_EMAIL=pkeys@localhost
-export GIT_COMMITTER_NAME=$GIT_AUTHOR_NAME GIT_COMMITTER_EMAIL=$GIT_AUTHOR_EMAIL
-
+neutral_git
 in_tree() { git -C "$tree" "$@"; }
+
+from=${KERNEL:-/usr/src/linux-source-$BASE.tar.xz}
+[ -e "$from" ] || die "$from is not there: install linux-source-$BASE, or name a source with KERNEL="
+[ -f "$from" ] || [ -f "$from/Kbuild" ] || die "$from is not a Linux kernel source"
+
+# git in a tree of the user's: with the user's settings, and reading only.
+in_source() { env -u GIT_CONFIG_GLOBAL GIT_OPTIONAL_LOCKS=0 git -C "$from" "$@"; }
+
+# What tells one state of the source from the next; a plain directory has nothing.
+source_state() {
+	if [ -e "$from/.git" ]; then
+		in_source rev-parse HEAD
+	elif [ -f "$from" ]; then
+		stat -c '%s bytes, %y' "$from"
+	else
+		echo "$from"
+	fi
+}
 
 # The source, into the empty directory $1.
 unpack() {
-	local from=$KERNEL
-	if [ -z "$from" ]; then
-		from=/usr/src/linux-source-$BASE.tar.xz
-		[ -f "$from" ] || die "$from is not there: install linux-source-$BASE, or name a source with KERNEL="
-	fi
 	if [ -f "$from" ]; then
-		tar -x -f "$from" -C "$1" --strip-components=1
+		tar -x --no-same-owner -f "$from" -C "$1" --strip-components=1 ||
+			die "$from is not a tarball that tar can read"
 	elif [ -e "$from/.git" ]; then
-		git -C "$from" archive HEAD | tar -x -C "$1"
+		[ -z "$(in_source status --porcelain -uno)" ] ||
+			say "note: $from has changes that are not committed: those are left out"
+		in_source archive HEAD | tar -x -C "$1"
 	else
-		cp -a "$from/." "$1"
+		cp -a --no-preserve=ownership "$from/." "$1"
 	fi
 	[ -f "$1/Kbuild" ] || die "$from is not a Linux kernel source"
+	kernel_is_base "$1" || die "$from is Linux $(kernel_version "$1"): run with BASE=$(kernel_version "$1") (patches/ has: $(known_bases))"
 }
+
+kernel_is_base() { [ -n "$UNPATCHED" ] || [ "$(kernel_version "$1")" = "$BASE" ]; }
 
 make_tree() {
 	local new=$tree.new
@@ -41,6 +57,7 @@ make_tree() {
 	GIT_AUTHOR_DATE='@0 +0000' GIT_COMMITTER_DATE='@0 +0000' \
 		git -C "$new" commit -q -m "Linux source as it came"
 	git -C "$new" tag base
+	git -C "$new" config harness.source "$(source_state)"
 	mv "$new" "$tree"
 }
 
@@ -79,18 +96,33 @@ applied_stamp() {
 	cat /dev/null $(patch_files) | sha256sum | cut -d' ' -f1
 }
 
-[ -d "$tree" ] || step "unpacking the kernel source into $tree" make_tree
-[ "$(in_tree config harness.pristine || true)" ] ||
-	step "checking out the unpatched source" make_pristine
+# Somebody's own commits or changes, as against what the harness applied.
+own_work() {
+	[ -z "$(in_tree config harness.busy || true)" ] || return 1
+	[ "$(in_tree rev-parse series)" != "$(in_tree config harness.tip || in_tree rev-parse refs/tags/base)" ] ||
+		[ -n "$(in_tree status --porcelain -uno)" ]
+}
 
-[ -z "$UNPATCHED" ] || exit 0
-[ -n "$(patch_files)" ] || die "there is no series for Linux $BASE: patches/ has $(ls "$top/patches" 2>/dev/null || echo nothing)"
+if [ -d "$tree" ]; then
+	state=$(in_tree config harness.source || true)
+	if [ -n "$state" ] && [ "$state" != "$(source_state)" ]; then
+		! own_work || die "$from has changed, and $tree has work of its own: make export, then remove $tree"
+		say "note: $from has changed: starting over with it"
+		rm -rf "$tree" "$pristine"
+	fi
+fi
+[ -d "$tree" ] || step "unpacking $from into $tree" make_tree
 
-tip=$(in_tree rev-parse series)
+if [ -n "$UNPATCHED" ]; then
+	[ "$(in_tree config harness.pristine || true)" ] ||
+		step "checking out the unpatched source into $pristine" make_pristine
+	exit 0
+fi
+kernel_is_base "$tree" || die "$from is Linux $(kernel_version "$tree"): run with BASE=$(kernel_version "$tree")"
+
 if [ "$(in_tree config harness.busy || true)" ]; then
 	step "applying patches/$BASE, which was interrupted" apply_patches
-elif [ "$tip" != "$(in_tree config harness.tip || in_tree rev-parse refs/tags/base)" ] ||
-   [ -n "$(in_tree status --porcelain -uno)" ]; then
+elif own_work; then
 	say "note: using $tree as it is, with $(in_tree rev-list --count refs/tags/base..HEAD) commits; make export writes them to patches/"
 elif [ "$(in_tree config harness.applied || true)" != "$(applied_stamp)" ]; then
 	step "applying patches/$BASE" apply_patches

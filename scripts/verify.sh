@@ -12,7 +12,7 @@ mkdir -p "$out"
 tap=$out/verify.tap
 tests=0 bad=0
 
-export GIT_COMMITTER_NAME="x86 protection keys" GIT_COMMITTER_EMAIL=pkeys@localhost
+neutral_git
 
 check() {
 	local text=$1
@@ -34,11 +34,6 @@ fresh_scratch() {
 	git -C "$tree" worktree add -q --detach "$scratch" refs/tags/base
 }
 
-own_files() {
-	(cd "$1" && grep -v '^#' "$scripts/own-files" |
-		while read -r pattern; do find . -path "./$pattern" -type f; done | sort)
-}
-
 same_files() {
 	local file
 	diff <(own_files "$scratch") <(own_files "$top") || return 1
@@ -58,7 +53,6 @@ objects() {
 	local file
 	git -C "$scratch" show --diff-filter=d --name-only --format= HEAD | while read -r file; do
 		case $file in
-		arch/x86/kvm/*) ;;
 		arch/x86/*.c|mm/tests/*.c|mm/*.c|kernel/*.c|fs/*.c) echo "${file%.c}.o" ;;
 		arch/x86/*.h|include/*.h) echo "$observers" ;;
 		*/Makefile|*/Kconfig*) echo mm/ ;;
@@ -73,7 +67,7 @@ builds() {
 	[ "$config" = default ] || targets=$(echo "$targets" | grep -v '^arch/x86/mm/pkeys.o$' || true)
 	[ -n "$targets" ] || return 0
 	cat "$top/configs/base.fragment" "$top/configs/$config.config" \
-		"$top/configs/patched.fragment" >"$work/verify-$config.config"
+		"$top/configs"/{patched,verify}.fragment >"$work/verify-$config.config"
 	kmake "$scratch" -s O="$work/obj-verify-$config" \
 		KCONFIG_ALLCONFIG="$work/verify-$config.config" allnoconfig || return 1
 	# shellcheck disable=SC2086

@@ -757,6 +757,8 @@ FIXTURE(exec)
 FIXTURE_VARIANT(exec)
 {
 	bool keys;
+	/* Key 1 was used and freed: it would come last, if that were kept. */
+	bool used_key;
 	bool execonly;
 	bool from_thread;
 	uint32_t pkru;
@@ -769,6 +771,11 @@ FIXTURE_VARIANT_ADD(exec, plain) {
 FIXTURE_VARIANT_ADD(exec, with_keys) {
 	.keys = true,
 	.pkru = 0,
+};
+
+FIXTURE_VARIANT_ADD(exec, with_used_key) {
+	.used_key = true,
+	.pkru = 0x0f0f0f0c,
 };
 
 FIXTURE_VARIANT_ADD(exec, with_execute_only) {
@@ -796,6 +803,10 @@ FIXTURE_SETUP(exec)
 
 	if (variant->execonly)
 		ASSERT_TRUE(!!pkey_map_code(PROT_EXEC));
+	if (variant->used_key) {
+		ASSERT_EQ(1, sys_pkey_alloc(0, 0));
+		ASSERT_EQ(0, sys_pkey_free(1));
+	}
 	if (variant->keys)
 		ASSERT_LE(PKEY_MAX - 1, pkey_take_all(NULL));
 	wrpkru(variant->pkru);

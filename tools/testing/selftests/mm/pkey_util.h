@@ -80,6 +80,39 @@ static inline int pkey_raw_syscall(unsigned int nr, pkey_arg_t arg1, pkey_arg_t 
 	return (int)ret;
 }
 
+/*
+ * As pkey_raw_syscall(), and stores PKRU as the next instructions of this task
+ * find it. Only where pku_enabled().
+ */
+static inline int pkey_raw_syscall_pkru(unsigned int nr, pkey_arg_t arg1, pkey_arg_t arg2,
+					pkey_arg_t arg3, pkey_arg_t arg4, uint32_t *pkru)
+{
+#ifdef __x86_64__
+	uint64_t ret, value = nr;
+
+	asm volatile("movq %[arg4], %%r10\n\t"
+		     "syscall\n\t"
+		     "movq %%rax, %[ret]\n\t"
+		     "xorl %%ecx, %%ecx\n\t"
+		     ".byte 0x0f, 0x01, 0xee"
+		     : [ret] "=&r" (ret), "+a" (value), "+d" (arg3)
+		     : "D" (arg1), "S" (arg2), [arg4] "r" (arg4)
+		     : "rcx", "r10", "r11", "memory");
+#else
+	uint32_t ret, value = nr;
+
+	asm volatile("int $0x80\n\t"
+		     "movl %%eax, %[ret]\n\t"
+		     "xorl %%ecx, %%ecx\n\t"
+		     ".byte 0x0f, 0x01, 0xee"
+		     : [ret] "=&r" (ret), "+a" (value), "+c" (arg2), "+d" (arg3)
+		     : "b" (arg1), "S" (arg4)
+		     : "memory");
+#endif
+	*pkru = value;
+	return (int)ret;
+}
+
 static inline int pkey_syscall(unsigned int nr, pkey_arg_t arg1, pkey_arg_t arg2,
 			       pkey_arg_t arg3, pkey_arg_t arg4)
 {
