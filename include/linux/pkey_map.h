@@ -171,16 +171,14 @@ static inline enum pkey_origin pkey_map_origin(union pkey_map map, u16 mapped, i
 /**
  * pkey_map_take() - Hand a key out
  * @map: State of the keys.
- * @pkey: A key from pkey_map_choose(), or one in re-issue.
+ * @pkey: A key from pkey_map_choose().
  * @use: Who gets it.
  *
  * Return: The state with the key allocated.
  */
 static inline union pkey_map pkey_map_take(union pkey_map map, int pkey, enum pkey_use use)
 {
-	map.allocated |= BIT(pkey);
-	map.used |= BIT(pkey);
-	map.reissue &= ~BIT(pkey);
+	map.word |= (union pkey_map){ .allocated = 1, .used = 1 }.word << pkey;
 	if (use == PKEY_USE_EXEC_ONLY)
 		map.exec_only = pkey;
 	return map;
@@ -196,7 +194,7 @@ static inline union pkey_map pkey_map_take(union pkey_map map, int pkey, enum pk
  */
 static inline union pkey_map pkey_map_claim(union pkey_map map, int pkey)
 {
-	map.reissue |= BIT(pkey);
+	map.word |= (union pkey_map){ .reissue = 1 }.word << pkey;
 	return map;
 }
 
@@ -209,8 +207,21 @@ static inline union pkey_map pkey_map_claim(union pkey_map map, int pkey)
  */
 static inline union pkey_map pkey_map_unclaim(union pkey_map map, int pkey)
 {
-	map.reissue &= ~BIT(pkey);
+	map.word &= ~((union pkey_map){ .reissue = 1 }.word << pkey);
 	return map;
+}
+
+/**
+ * pkey_map_finish() - Hand out a key that was in re-issue
+ * @map: State of the keys.
+ * @pkey: A key in re-issue.
+ * @use: Who gets it.
+ *
+ * Return: The state with the key allocated.
+ */
+static inline union pkey_map pkey_map_finish(union pkey_map map, int pkey, enum pkey_use use)
+{
+	return pkey_map_take(pkey_map_unclaim(map, pkey), pkey, use);
 }
 
 /**
@@ -222,7 +233,7 @@ static inline union pkey_map pkey_map_unclaim(union pkey_map map, int pkey)
  */
 static inline union pkey_map pkey_map_free(union pkey_map map, int pkey)
 {
-	map.allocated &= ~BIT(pkey);
+	map.word &= ~((union pkey_map){ .allocated = 1 }.word << pkey);
 	return map;
 }
 

@@ -165,7 +165,9 @@ static int machine_step(struct machine *machine, int op)
 		*map = pkey_map_claim(*map, pkey);
 		return pkey;
 	case OP_FINISH:
-		return machine_take(machine, in_reissue, PKEY_USE_USER);
+		if (in_reissue)
+			*map = pkey_map_finish(*map, in_reissue, PKEY_USE_USER);
+		return in_reissue;
 	case OP_UNCLAIM:
 		if (in_reissue)
 			*map = pkey_map_unclaim(*map, in_reissue);
@@ -367,7 +369,7 @@ static void test_reissue_is_nobodys(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, pkey_map_owned(map, 1));
 	KUNIT_EXPECT_FALSE(test, pkey_map_attachable(map, 1));
 
-	map = pkey_map_take(map, 1, PKEY_USE_USER);
+	map = pkey_map_finish(map, 1, PKEY_USE_USER);
 	KUNIT_EXPECT_TRUE(test, pkey_map_owned(map, 1));
 	KUNIT_EXPECT_EQ(test, map.reissue, 0);
 }

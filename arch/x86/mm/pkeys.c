@@ -112,7 +112,7 @@ static void pkru_set_rights(int pkey, u32 access_rights)
 	int shift = pkey * PKRU_BITS_PER_PKEY;
 	u32 mask = (PKRU_AD_BIT | PKRU_WD_BIT) << shift;
 
-	write_pkru((read_pkru() & ~mask) | access_rights << shift);
+	wrpkru((rdpkru() & ~mask) | access_rights << shift);
 }
 
 /*
@@ -159,28 +159,6 @@ static bool pkey_reuse_mapped(enum pkey_use use)
 }
 
 /*
- * Which retired keys do mappings carry? One bit a key, up to the first that none
- * does: that is the one to be chosen. Nothing to find out while there are keys
- * that were never used.
- */
-static u16 mm_pkeys_mapped(struct mm_struct *mm, union pkey_map map)
-{
-	unsigned long retired = pkey_map_retired(map);
-	unsigned long mapped = 0;
-	int pkey;
-
-	if ((u16)~map.used)
-		return 0;
-
-	for_each_set_bit(pkey, &retired, PKEY_MAP_KEYS) {
-		if (!atomic_read(&mm->context.pkey_mappings[pkey]))
-			break;
-		mapped |= BIT(pkey);
-	}
-	return mapped;
-}
-
-/*
  * Numbers the re-issues of clean keys on this machine, so that a task keeps its
  * place when it gets another mm.
  */
@@ -211,23 +189,28 @@ static u32 pkru_without(u32 pkru, u16 pkeys)
 
 /*
  * The current task gives up its rights to all keys that were re-issued since it
- * last did so. The epoch is read before the keys, and written after them: a key
- * that is re-issued meanwhile is given up now or the next time.
+ * last did so. @epoch was read before the keys are, and is remembered after
+ * them: a key that is re-issued meanwhile is given up now or the next time.
  */
-static void pkru_catch_up(struct mm_struct *mm)
+static noinline void pkru_revoke(struct mm_struct *mm, u64 epoch)
 {
-	u64 epoch = smp_load_acquire(&mm->context.pkey_epoch);
 	struct thread_struct *thread = &current->thread;
 	u16 revoked;
-
-	if (likely(thread->pkey_epoch == epoch))
-		return;
 
 	revoked = mm_pkeys_reissued(mm, thread->pkey_epoch);
 	write_pkru(pkru_without(read_pkru(), revoked));
 	thread->pkey_epoch = epoch;
 	if (revoked)
 		trace_pkey_revoke(revoked, epoch);
+}
+
+/* Inline, because mostly there is nothing to give up. */
+static __always_inline void pkru_catch_up(struct mm_struct *mm)
+{
+	u64 epoch = smp_load_acquire(&mm->context.pkey_epoch);
+
+	if (unlikely(current->thread.pkey_epoch != epoch))
+		pkru_revoke(mm, epoch);
 }
 
 /**
@@ -367,6 +350,12 @@ static void mm_pkeys_revoke(struct mm_struct *mm, int pkey)
 	preempt_enable();
 }
 
+/* Does a mapping carry the key, or is one about to? */
+static bool mm_pkey_is_mapped(struct mm_struct *mm, int pkey)
+{
+	return atomic_read(&mm->context.pkey_mappings[pkey]);
+}
+
 /*
  * Number the re-issue of a key. The current task is its new owner: if it had
  * nothing else to give up, it has nothing to give up now.
@@ -382,9 +371,15 @@ static void mm_pkey_stamp(struct mm_struct *mm, int pkey)
 	smp_store_release(&mm->context.pkey_epoch, epoch);
 }
 
+/* Is the current task the only one that uses @mm? Then nobody else can join. */
+static bool mm_has_one_user(struct mm_struct *mm)
+{
+	return atomic_read(&mm->mm_users) == 1;
+}
+
 /* Re-issue a clean key while other tasks use the mm. */
-static bool mm_pkey_reissue_shared(struct mm_struct *mm, union pkey_map map, int pkey,
-				   enum pkey_use use)
+static bool mm_pkey_reissue(struct mm_struct *mm, union pkey_map map, int pkey,
+			    enum pkey_use use)
 {
 	lockdep_assert_held(&mm->context.pkey_reissue_lock);
 	if (!mm_pkey_map_change(mm, map, pkey_map_claim(map, pkey)))
@@ -394,7 +389,7 @@ static bool mm_pkey_reissue_shared(struct mm_struct *mm, union pkey_map map, int
 	 * (E): claimed, so nobody can begin to attach it. Did somebody, between
 	 * the count that made it clean and the claim?
 	 */
-	if (atomic_read(&mm->context.pkey_mappings[pkey])) {
+	if (mm_pkey_is_mapped(mm, pkey)) {
 		do {
 			map = mm_pkey_map(mm);
 		} while (!mm_pkey_map_change(mm, map, pkey_map_unclaim(map, pkey)));
@@ -406,63 +401,75 @@ static bool mm_pkey_reissue_shared(struct mm_struct *mm, union pkey_map map, int
 
 	do {
 		map = mm_pkey_map(mm);
-	} while (!mm_pkey_map_change(mm, map, pkey_map_take(map, pkey, use)));
+	} while (!mm_pkey_map_change(mm, map, pkey_map_finish(map, pkey, use)));
+	trace_pkey_alloc(pkey, PKEY_CLEAN, use);
+	return true;
+}
+
+/* Hand out a key that nobody else can have rights to, or may keep them to (F3). */
+static __always_inline bool mm_pkey_issue(struct mm_struct *mm, union pkey_map map, int pkey,
+					  enum pkey_origin origin, enum pkey_use use)
+{
+	if (!mm_pkey_map_change(mm, map, pkey_map_take(map, pkey, use)))
+		return false;
+
+	if (origin == PKEY_CLEAN)
+		mm_pkey_stamp(mm, pkey);
+	trace_pkey_alloc(pkey, origin, use);
 	return true;
 }
 
 /*
- * Re-issue a clean key: it changes its owner only when nobody else has rights
- * to it. Return: False if something changed meanwhile; choose again.
+ * Take a key for @use. What the state machine chooses is right if no mapping
+ * carries it; otherwise it is told so and chooses again. Of two tasks that
+ * choose the same key one publishes its choice, the other chooses again.
  */
-static bool mm_pkey_reissue(struct mm_struct *mm, union pkey_map map, int pkey,
-			    enum pkey_use use)
-{
-	bool done;
-
-	/* The only user: nobody to revoke from, and nobody can join. */
-	if (atomic_read(&mm->mm_users) == 1) {
-		done = mm_pkey_map_change(mm, map, pkey_map_take(map, pkey, use));
-		if (done)
-			mm_pkey_stamp(mm, pkey);
-		return done;
-	}
-
-	mutex_lock(&mm->context.pkey_reissue_lock);
-	done = mm_pkey_reissue_shared(mm, map, pkey, use);
-	mutex_unlock(&mm->context.pkey_reissue_lock);
-	return done;
-}
-
-/*
- * Take a key for @use. Of two tasks that choose the same key one publishes its
- * choice, the other chooses again.
- */
-static int mm_pkey_take(struct mm_struct *mm, enum pkey_use use)
+static noinline int mm_pkey_take(struct mm_struct *mm, enum pkey_use use)
 {
 	enum pkey_origin origin;
 	union pkey_map map;
-	u16 mapped;
-	bool taken;
+	bool taken = false;
+	u16 mapped = 0;
 	int pkey;
 
 	do {
 		map = mm_pkey_map(mm);
-		mapped = mm_pkeys_mapped(mm, map);
 		pkey = pkey_map_choose(map, mapped, pkey_reuse_mapped(use));
 		if (pkey < 0)
 			return pkey;
 
 		origin = pkey_map_origin(map, mapped, pkey);
-		if (origin == PKEY_CLEAN)
+		if (origin == PKEY_CLEAN && mm_pkey_is_mapped(mm, pkey)) {
+			mapped |= BIT(pkey);
+		} else if (origin == PKEY_CLEAN && !mm_has_one_user(mm)) {
+			mutex_lock(&mm->context.pkey_reissue_lock);
 			taken = mm_pkey_reissue(mm, map, pkey, use);
-		else
-			taken = mm_pkey_map_change(mm, map, pkey_map_take(map, pkey, use));
+			mutex_unlock(&mm->context.pkey_reissue_lock);
+		} else {
+			taken = mm_pkey_issue(mm, map, pkey, origin, use);
+		}
 	} while (!taken);
-
-	/* (D): before the new rights are set, or giving up would take them too. */
-	pkru_catch_up(mm);
-	trace_pkey_alloc(pkey, origin, use);
 	return pkey;
+}
+
+/*
+ * What mm_pkey_take() does when the first choice is right, which it nearly always
+ * is, and needs no lock. Return: 0 if it is not.
+ */
+static __always_inline int mm_pkey_take_fast(struct mm_struct *mm)
+{
+	union pkey_map map = mm_pkey_map(mm);
+	int pkey = pkey_map_choose(map, 0, false);
+	enum pkey_origin origin;
+
+	if (pkey < 0 || mm_pkey_is_mapped(mm, pkey))
+		return 0;
+
+	origin = pkey_map_origin(map, 0, pkey);
+	if (origin == PKEY_CLEAN && !mm_has_one_user(mm))
+		return 0;
+
+	return mm_pkey_issue(mm, map, pkey, origin, PKEY_USE_USER) ? pkey : 0;
 }
 
 /**
@@ -476,14 +483,21 @@ static int mm_pkey_take(struct mm_struct *mm, enum pkey_use use)
  */
 int arch_pkey_alloc(unsigned long access_rights)
 {
+	struct mm_struct *mm = current->mm;
 	int pkey;
 
 	if (!arch_pkeys_enabled())
 		return -ENOSPC;
 
-	pkey = mm_pkey_take(current->mm, PKEY_USE_USER);
-	if (pkey > 0)
-		pkru_set_rights(pkey, access_rights);
+	pkey = mm_pkey_take_fast(mm);
+	if (!pkey)
+		pkey = mm_pkey_take(mm, PKEY_USE_USER);
+	if (pkey < 0)
+		return pkey;
+
+	/* (D): before the new rights are set, or giving up would take them too. */
+	pkru_catch_up(mm);
+	pkru_set_rights(pkey, access_rights);
 	return pkey;
 }
 
