@@ -1,12 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# boot.sh shell | NAME CPUS PROCESSOR [COMMAND LINE...]: boot the kernel that
+# boot.sh shell | NAME CPUS PROCESSOR ABIS [COMMAND LINE...]: boot the kernel that
 # BASE, CONFIG and UNPATCHED name. What happened is in $work/results/NAME.
 . "$(dirname "$0")/lib.sh"
 
 name=$1
-cpus=${2:-2} processor=${3:-pku}
-shift $(($# < 3 ? $# : 3))
+: "${PLAN:=}" "${ICOUNT:=}"
+cpus=${2:-2} processor=${3:-pku} abis=${4:-64}
+shift $(($# < 4 ? $# : 4))
 root=$work/root${UNPATCHED:+-unpatched}
 results=$work/results/$name
 log=$results/console.log
@@ -42,7 +43,12 @@ kvm_works() {
 	grep -q "Linux version" "$trial"
 }
 
-accelerator
+if [ -n "$ICOUNT" ]; then
+	# Each instruction takes a nanosecond of the guest's clock.
+	qemu=(-accel tcg -icount shift=0) cpu=max
+else
+	accelerator
+fi
 [ "$processor" = pku ] || cpu=$cpu,-pku
 append="console=ttyS0 panic=-1 oops=panic panic_on_warn=1 $*"
 qemu+=(-cpu "$cpu" -smp "$cpus" -m 2G -nodefaults -display none -no-reboot
@@ -57,10 +63,15 @@ rm -rf "$results"
 mkdir -p "$results"
 echo "BASE=$BASE CONFIG=$CONFIG UNPATCHED=$UNPATCHED -smp $cpus -cpu $cpu $append" >"$results/boot"
 
-# What has to come back. The guest does not write this list: what never starts
-# must be missed as well.
-ls "$root/tests" >"$results/planned"
-[ -n "$UNPATCHED" ] || echo kunit_pkey_map >>"$results/planned"
+# What the guest is to run: PLAN, or all test programs of these ABIs and of none.
+# What never starts is missed when the results are read.
+if [ -n "$PLAN" ]; then
+	echo "$PLAN"
+else
+	ls "$root/tests" | awk -v abis="$abis" \
+		'!match($0, /_(64|32|x32)$/) || index("," abis ",", "," substr($0, RSTART + 1) ",")'
+	[ -n "$UNPATCHED" ] || echo kunit_pkey_map
+fi >"$results/planned"
 
 # In the background, so that a signal ends this script, and the trap QEMU.
 failure=

@@ -19,6 +19,8 @@ needed="
 echo 'int main(void) { return 0; }' | gcc -m32 -static -x c -o /dev/null - 2>/dev/null ||
 	needed="$needed gcc-multilib:"
 [ -n "$KERNEL" ] || needed="$needed linux-source-$BASE:"
+# What only one target needs.
+needed="$needed ${PACKAGES:-}"
 
 missing=
 for entry in $needed; do

@@ -65,11 +65,21 @@ if [ -z "$UNPATCHED" ]; then
 	quietly "$ours/build.log" build_programs "$tree" "$ours" $programs
 fi
 
+# Not tests: they run on both kernels, to compare them.
+others=$(cd "$tree/$selftests" && basename -s .c -a pkey_bench.c pkey_demo.c)
+if [ -f "$tree/$selftests/pkey_bench.c" ]; then
+	# shellcheck disable=SC2086
+	quietly "$ours/build-others.log" build_programs "$tree" "$ours" $others
+else
+	others=
+fi
+
 rm -rf "$root"
 mkdir -p "$root"/{bin,dev,etc,proc,results,sys,tests,tmp}
 cp "$(command -v busybox)" "$root/bin/busybox"
 cp "$scripts/guest-init" "$root/init"
 for name in $programs; do cp "$ours/$name" "$root/tests/"; done
+for name in $others; do cp "$ours/$name" "$root/bin/"; done
 for name in $stock_programs; do cp "$stock/bin/$name" "$root/tests/"; done
 # protection_keys reads this file and wants some hundred lines in it.
 for i in $(seq 500); do echo "user$i:x:$i:$i::/:/bin/sh"; done >"$root/etc/passwd"

@@ -4,29 +4,10 @@
 # gives exactly the files that stand here, and builds after every patch, with the
 # feature in and out. The result is TAP, into DIRECTORY if there is one.
 . "$(dirname "$0")/lib.sh"
+. "$scripts/tap.sh"
 
-out=${1:-$work/results/verify}
 scratch=$work/linux-verify
-rm -rf "$out"
-mkdir -p "$out"
-tap=$out/verify.tap
-tests=0 bad=0
-
 neutral_git
-
-check() {
-	local text=$1
-	shift
-	tests=$((tests + 1))
-	if "$@" >"$out/$tests.log" 2>&1 </dev/null; then
-		echo "ok $tests - $text" >>"$tap"
-	else
-		bad=$((bad + 1))
-		echo "not ok $tests - $text" >>"$tap"
-		say "    FAILED: $text; log: $out/$tests.log"
-		tail -n 20 "$out/$tests.log" >&2
-	fi
-}
 
 fresh_scratch() {
 	git -C "$tree" worktree remove --force "$scratch" 2>/dev/null || rm -rf "$scratch"
@@ -74,7 +55,7 @@ builds() {
 	kmake "$scratch" -s O="$work/obj-verify-$config" $targets
 }
 
-echo "TAP version 13" >"$tap"
+tap_begin verify "${1:-$work/results/verify}"
 fresh_scratch
 for patch in "$patches"/[0-9]*.patch; do
 	name=$(basename "$patch" .patch)
@@ -85,8 +66,4 @@ for patch in "$patches"/[0-9]*.patch; do
 done
 check "the files of the project are what the patches give" same_files
 check "the patches give the tree that is built" same_tree
-echo "1..$tests" >>"$tap"
-echo verify >"$out/planned"
-echo $((bad > 0)) >"$out/verify.status"
-say "    $((tests - bad)) of $tests checks passed; $tap"
-[ "$bad" = 0 ]
+tap_end

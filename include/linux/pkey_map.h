@@ -7,21 +7,18 @@
  *
  * A key goes through these states:
  *
- *	never used ------take------> allocated --free--> retired
- *	                                 ^                  |
- *	                                 |   last resort    |
- *	                                 |<-----take--------|  mapped
- *	                                 |                  |
- *	                                 '--take-- in re-issue <--claim-- clean
+ *	never used ---take---> allocated ---free---> retired
+ *	                           ^                    |
+ *	                           |------take----------|  clean
+ *	                           '------take----------'  mapped: last resort
  *
  * It is
  *
- *	never used	in none of @allocated, @used and @reissue,
- *	allocated	in @allocated and @used,
- *	retired		in @used only: clean if no mapping carries it, mapped
- *			otherwise, which is not for this value to know,
- *	in re-issue	in @used and @reissue: nobody's, while those who had
- *			rights to it lose them.
+ *	never used	neither in @allocated nor in @used,
+ *	allocated	in both,
+ *	retired		in @used only: clean if no mapping carries it and none is
+ *			about to, mapped otherwise, which is not for this value
+ *			to know.
  *
  * Key 0 is allocated from the start, for ever, and belongs to nobody. The
  * execute-only key is an allocated key that belongs to the kernel; nothing
@@ -41,7 +38,6 @@
  * union pkey_map - State of the protection keys of an address space
  * @allocated: One bit a key: it is key 0, handed out, or the execute-only key.
  * @used: One bit a key: it is, or has at some time been, in @allocated.
- * @reissue: One bit a key: it is between two owners.
  * @exec_only: The number of the execute-only key, 0 while there is none.
  * @word: The whole state, for compare and exchange.
  */
@@ -49,7 +45,6 @@ union pkey_map {
 	struct {
 		u16 allocated;
 		u16 used;
-		u16 reissue;
 		u16 exec_only;
 	};
 	u64 word;
@@ -59,7 +54,7 @@ union pkey_map {
  * enum pkey_origin - What a key is before it is taken
  * @PKEY_NEVER_USED: Nobody in the address space had it before.
  * @PKEY_CLEAN: It was freed, and no mapping carries it.
- * @PKEY_MAPPED: It was freed, and some mapping carries it.
+ * @PKEY_MAPPED: It was freed, and some mapping carries it, or is about to.
  */
 enum pkey_origin {
 	PKEY_NEVER_USED,
@@ -76,6 +71,12 @@ enum pkey_use {
 	PKEY_USE_USER,
 	PKEY_USE_EXEC_ONLY,
 };
+
+/* The bits that @one sets for key 0, for @pkey. */
+static inline u64 pkey_map_bits(union pkey_map one, int pkey)
+{
+	return one.word << pkey;
+}
 
 /**
  * pkey_map_init() - State of the keys of a new address space (contract E3)
@@ -122,14 +123,14 @@ static inline bool pkey_map_attachable(union pkey_map map, int pkey)
  */
 static inline u16 pkey_map_retired(union pkey_map map)
 {
-	return map.used & ~(map.allocated | map.reissue);
+	return map.used & ~map.allocated;
 }
 
 /**
  * pkey_map_choose() - Choose the next key to hand out
  * @map: State of the keys.
- * @mapped: One bit a key: some mapping carries it. Bits of keys that are not
- *	retired, and of those above the lowest that is clean, do not matter.
+ * @mapped: One bit a key: it is mapped. Bits of keys that are not retired, and
+ *	of those above the lowest that is clean, do not matter.
  * @reuse_mapped: Take a mapped key when there is no other (contract F3).
  *
  * A key that was never used comes first, then a clean one, then, if at all, a
@@ -178,50 +179,10 @@ static inline enum pkey_origin pkey_map_origin(union pkey_map map, u16 mapped, i
  */
 static inline union pkey_map pkey_map_take(union pkey_map map, int pkey, enum pkey_use use)
 {
-	map.word |= (union pkey_map){ .allocated = 1, .used = 1 }.word << pkey;
+	map.word |= pkey_map_bits((union pkey_map){ .allocated = 1, .used = 1 }, pkey);
 	if (use == PKEY_USE_EXEC_ONLY)
 		map.exec_only = pkey;
 	return map;
-}
-
-/**
- * pkey_map_claim() - Begin to re-issue a key
- * @map: State of the keys.
- * @pkey: A retired key.
- *
- * Return: The state with the key in re-issue: no call accepts it and no other
- * task can choose it.
- */
-static inline union pkey_map pkey_map_claim(union pkey_map map, int pkey)
-{
-	map.word |= (union pkey_map){ .reissue = 1 }.word << pkey;
-	return map;
-}
-
-/**
- * pkey_map_unclaim() - Give up re-issuing
- * @map: State of the keys.
- * @pkey: A key in re-issue.
- *
- * Return: The state with the key retired again.
- */
-static inline union pkey_map pkey_map_unclaim(union pkey_map map, int pkey)
-{
-	map.word &= ~((union pkey_map){ .reissue = 1 }.word << pkey);
-	return map;
-}
-
-/**
- * pkey_map_finish() - Hand out a key that was in re-issue
- * @map: State of the keys.
- * @pkey: A key in re-issue.
- * @use: Who gets it.
- *
- * Return: The state with the key allocated.
- */
-static inline union pkey_map pkey_map_finish(union pkey_map map, int pkey, enum pkey_use use)
-{
-	return pkey_map_take(pkey_map_unclaim(map, pkey), pkey, use);
 }
 
 /**
@@ -233,7 +194,7 @@ static inline union pkey_map pkey_map_finish(union pkey_map map, int pkey, enum 
  */
 static inline union pkey_map pkey_map_free(union pkey_map map, int pkey)
 {
-	map.word &= ~((union pkey_map){ .allocated = 1 }.word << pkey);
+	map.word &= ~pkey_map_bits((union pkey_map){ .allocated = 1 }, pkey);
 	return map;
 }
 

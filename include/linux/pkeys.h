@@ -5,8 +5,6 @@
 #include <linux/errno.h>
 #include <linux/mm.h>
 
-struct mmu_gather;
-
 /* The key of a mapping that nobody gave another one. */
 #define ARCH_DEFAULT_PKEY	0
 
@@ -85,12 +83,12 @@ static inline void vma_pkey_change(struct vm_area_struct *vma, unsigned long new
 {
 }
 
-static inline int mm_pkey_retag_begin(struct vm_area_struct *vma, unsigned long newflags)
+static inline void mm_pkey_hold(struct vm_area_struct *vma, unsigned long newflags,
+				unsigned long *held)
 {
-	return ARCH_DEFAULT_PKEY;
 }
 
-static inline void mm_pkey_retag_end(struct mm_struct *mm, struct mmu_gather *tlb, int pkey)
+static inline void mm_pkeys_release(struct mm_struct *mm, unsigned long held)
 {
 }
 #endif /* vma_pkey_add */

@@ -13,7 +13,6 @@
 struct model {
 	bool allocated[PKEY_MAP_KEYS];
 	bool used[PKEY_MAP_KEYS];
-	bool reissue[PKEY_MAP_KEYS];
 	bool mapped[PKEY_MAP_KEYS];
 	bool reuse_mapped;
 	int exec_only;
@@ -30,14 +29,11 @@ struct machine {
 enum op {
 	OP_ALLOC = 100,
 	OP_EXEC_ONLY,
-	OP_CLAIM,
-	OP_FINISH,
-	OP_UNCLAIM,
 	OP_TOGGLE_MAPPED = 200,
 };
 
 static const int ops[] = {
-	OP_ALLOC, OP_EXEC_ONLY, OP_CLAIM, OP_FINISH, OP_UNCLAIM,
+	OP_ALLOC, OP_EXEC_ONLY,
 	OP_TOGGLE_MAPPED + 1, OP_TOGGLE_MAPPED + 2, OP_TOGGLE_MAPPED + 15,
 	0, 1, 2, 15,
 };
@@ -53,7 +49,7 @@ static bool model_owned(const struct model *model, int pkey)
 
 static bool model_retired(const struct model *model, int pkey)
 {
-	return model->used[pkey] && !model->allocated[pkey] && !model->reissue[pkey];
+	return model->used[pkey] && !model->allocated[pkey];
 }
 
 static int model_choose(const struct model *model, bool reuse_mapped)
@@ -72,21 +68,10 @@ static int model_choose(const struct model *model, bool reuse_mapped)
 	return -ENOSPC;
 }
 
-static int model_in_reissue(const struct model *model)
-{
-	int pkey;
-
-	for (pkey = 1; pkey < PKEY_MAP_KEYS; pkey++)
-		if (model->reissue[pkey])
-			return pkey;
-	return 0;
-}
-
 static void model_take(struct model *model, int pkey)
 {
 	model->allocated[pkey] = true;
 	model->used[pkey] = true;
-	model->reissue[pkey] = false;
 }
 
 static int model_step(struct model *model, int op)
@@ -107,21 +92,6 @@ static int model_step(struct model *model, int op)
 			model_take(model, pkey);
 			model->exec_only = pkey;
 		}
-		return pkey;
-	case OP_CLAIM:
-		pkey = model_choose(model, false);
-		if (pkey < 0 || !model_retired(model, pkey))
-			return 0;
-		model->reissue[pkey] = true;
-		return pkey;
-	case OP_FINISH:
-		pkey = model_in_reissue(model);
-		if (pkey)
-			model_take(model, pkey);
-		return pkey;
-	case OP_UNCLAIM:
-		pkey = model_in_reissue(model);
-		model->reissue[pkey] = false;
 		return pkey;
 	}
 
@@ -146,7 +116,6 @@ static int machine_take(struct machine *machine, int pkey, enum pkey_use use)
 static int machine_step(struct machine *machine, int op)
 {
 	union pkey_map *map = &machine->map;
-	int in_reissue = map->reissue ? __ffs(map->reissue) : 0;
 	int pkey;
 
 	switch (op) {
@@ -158,20 +127,6 @@ static int machine_step(struct machine *machine, int op)
 			return map->exec_only;
 		pkey = pkey_map_choose(*map, machine->mapped, false);
 		return machine_take(machine, pkey, PKEY_USE_EXEC_ONLY);
-	case OP_CLAIM:
-		pkey = pkey_map_choose(*map, machine->mapped, false);
-		if (pkey < 0 || pkey_map_origin(*map, machine->mapped, pkey) != PKEY_CLEAN)
-			return 0;
-		*map = pkey_map_claim(*map, pkey);
-		return pkey;
-	case OP_FINISH:
-		if (in_reissue)
-			*map = pkey_map_finish(*map, in_reissue, PKEY_USE_USER);
-		return in_reissue;
-	case OP_UNCLAIM:
-		if (in_reissue)
-			*map = pkey_map_unclaim(*map, in_reissue);
-		return in_reissue;
 	}
 
 	if (op >= OP_TOGGLE_MAPPED) {
@@ -193,7 +148,6 @@ static union pkey_map model_map(const struct model *model)
 	for (pkey = 0; pkey < PKEY_MAP_KEYS; pkey++) {
 		map.allocated |= model->allocated[pkey] << pkey;
 		map.used |= model->used[pkey] << pkey;
-		map.reissue |= model->reissue[pkey] << pkey;
 	}
 	return map;
 }
@@ -276,7 +230,7 @@ static void test_all_sequences(struct kunit *test)
 		KUNIT_ASSERT_EQ(test, machine_step(&machine, pkey),
 				model_step(&model, pkey));
 
-	walk(test, &machine, &model, 4);
+	walk(test, &machine, &model, 5);
 }
 
 static void test_init_has_key_0_only(struct kunit *test)
@@ -359,21 +313,6 @@ static void test_exec_only_is_kept(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, machine.map.exec_only, 2);
 }
 
-static void test_reissue_is_nobodys(struct kunit *test)
-{
-	union pkey_map map = { .allocated = 0xfffd, .used = 0xffff };
-
-	KUNIT_ASSERT_EQ(test, pkey_map_choose(map, 0, true), 1);
-	map = pkey_map_claim(map, 1);
-	KUNIT_EXPECT_EQ(test, pkey_map_choose(map, 0, true), -ENOSPC);
-	KUNIT_EXPECT_FALSE(test, pkey_map_owned(map, 1));
-	KUNIT_EXPECT_FALSE(test, pkey_map_attachable(map, 1));
-
-	map = pkey_map_finish(map, 1, PKEY_USE_USER);
-	KUNIT_EXPECT_TRUE(test, pkey_map_owned(map, 1));
-	KUNIT_EXPECT_EQ(test, map.reissue, 0);
-}
-
 static struct kunit_case pkey_map_cases[] = {
 	KUNIT_CASE(test_init_has_key_0_only),
 	KUNIT_CASE(test_alloc_in_order_until_full),
@@ -381,7 +320,6 @@ static struct kunit_case pkey_map_cases[] = {
 	KUNIT_CASE(test_alloc_clean_before_mapped),
 	KUNIT_CASE(test_free_rejects),
 	KUNIT_CASE(test_exec_only_is_kept),
-	KUNIT_CASE(test_reissue_is_nobodys),
 	KUNIT_CASE_PARAM(test_all_sequences, start_gen_params),
 	{}
 };

@@ -23,7 +23,6 @@
 #include <linux/xarray.h>
 
 #include <asm/pkru.h>
-#include <asm/tlb.h>
 
 #define CREATE_TRACE_POINTS
 #include <trace/events/pkeys.h>
@@ -35,7 +34,8 @@
  * (contract F4). PKRU belongs to the task that runs with it: nobody else can
  * change it. So each task changes its own, on its way to user mode:
  *
- * 1. The key is claimed: it is nobody's now, and no call accepts it.
+ * 1. pkey_reissue_lock makes sure that nobody else takes the key, which is
+ *    nobody's: no call accepts it.
  * 2. The re-issue gets a number, the epoch, kept for the key and for the mm.
  * 3. All other tasks that use the mm get task work queued.
  * 4. An empty IPI brings those that are in user mode into the kernel.
@@ -69,7 +69,8 @@
  *	                                       reads the epoch: 8
  *
  *     The exchange orders both sides: if it finds 1, the other task has not
- *     read the epoch yet.
+ *     read the epoch yet. Who set it to 1 is another holder of the same
+ *     pkey_reissue_lock, so the work has been queued too, see (F).
  *
  * (C) A task in the making has a copy of its creator's PKRU before it is on
  *     the task list:
@@ -90,10 +91,36 @@
  * (E) pkey_mprotect() that has accepted the key before it was freed: see
  *     arch_pkey_get().
  *
- * (F) A task that goes through execve() with work queued: the work looks at the
- *     keys of the new mm, of which none was re-issued. Epochs count for the
- *     whole machine, so the number that the task remembers from its old mm
- *     cannot be greater than one in the new.
+ * (F) A task that goes through execve() leaves the old mm with work queued:
+ *
+ *	pkey_alloc(), old mm       other task             pkey_alloc(), new mm
+ *	  its mm is the old one
+ *	  pkey_work_queued = 1
+ *	                           gets its new mm
+ *	                           creates a thread
+ *	                                                  pkey_work_queued is 1,
+ *	                                                    leaves it
+ *	                                                  returns
+ *	  queues the work
+ *
+ *     alloc_lock, under which a task gets its new mm, closes the gap between
+ *     the second step and the last. Threads of the caller's own group need no
+ *     such care, since their execve() waits for the caller to be gone.
+ *
+ *     The work looks at the keys of the new mm, which counts its re-issues
+ *     from 1, and so does the task, see pkeys_flush_thread().
+ *
+ * (G) A task that was the other one when the count was read:
+ *
+ *	pkey_alloc()                         other task
+ *	  the map says that 5 was freed
+ *	  no mapping carries 5
+ *	                                       gets 5, maps it, frees it, exits
+ *	  is the only user of the mm
+ *	  the map is what it was: takes 5
+ *
+ *     So mm_users is read first. While there are others, pkey_reissue_lock
+ *     makes them wait.
  */
 
 /* pkey_alloc() takes the two rights bits of a key as PKRU holds them (A5). */
@@ -158,12 +185,6 @@ static bool pkey_reuse_mapped(enum pkey_use use)
 	return use == PKEY_USE_USER && READ_ONCE(sysctl_pkey_reuse_mapped);
 }
 
-/*
- * Numbers the re-issues of clean keys on this machine, so that a task keeps its
- * place when it gets another mm.
- */
-static atomic64_t pkey_last_epoch = ATOMIC64_INIT(0);
-
 /* The keys that were re-issued in @mm after @epoch, one bit a key. */
 static u16 mm_pkeys_reissued(struct mm_struct *mm, u64 epoch)
 {
@@ -207,32 +228,51 @@ static noinline void pkru_revoke(struct mm_struct *mm, u64 epoch)
 /* Inline, because mostly there is nothing to give up. */
 static __always_inline void pkru_catch_up(struct mm_struct *mm)
 {
+	/* Pairs with mm_pkey_stamp(): the keys are read after this. */
 	u64 epoch = smp_load_acquire(&mm->context.pkey_epoch);
 
 	if (unlikely(current->thread.pkey_epoch != epoch))
 		pkru_revoke(mm, epoch);
 }
 
+/* The keys whose rights differ in two values of PKRU, one bit a key. */
+static u16 pkru_changed(u32 a, u32 b)
+{
+	u32 mask = PKRU_AD_BIT | PKRU_WD_BIT;
+	u16 pkeys = 0;
+	int pkey;
+
+	for (pkey = 0; pkey < PKEY_MAP_KEYS; pkey++, mask <<= PKRU_BITS_PER_PKEY)
+		if ((a ^ b) & mask)
+			pkeys |= BIT(pkey);
+	return pkeys;
+}
+
 /**
  * pkeys_restore_sigframe() - sigreturn has loaded PKRU from a signal frame
- * @stamp: What the frame says of its age, 0 if nothing: such a frame was built
- *	by a program, which may as well write PKRU itself.
+ * @frame: What the frame says about that PKRU. Nothing if a program built it,
+ *	which may as well write PKRU itself.
  *
  * The frame may have been saved before keys were re-issued. What it would bring
- * back of rights to them is disabled again (contract F6); what the task has
- * given up since is not remembered otherwise. A re-issue that comes after this
- * has the task's work queued.
+ * back of rights to them is disabled again (contract F6). Rights that the signal
+ * handler has written into the frame are not old ones and stay. A re-issue that
+ * comes after this has the task's work queued.
  *
  * Context: Process context, on the way to user mode.
  */
-void pkeys_restore_sigframe(u64 stamp)
+void pkeys_restore_sigframe(struct pkeys_sigframe frame)
 {
 	struct mm_struct *mm = current->mm;
+	/* Pairs with mm_pkey_stamp(): the keys are read after this. */
+	u64 epoch = smp_load_acquire(&mm->context.pkey_epoch);
+	u16 revoked;
 
-	if (!stamp || stamp > smp_load_acquire(&mm->context.pkey_epoch))
+	if (!frame.stamp || frame.stamp > epoch)
 		return;
 
-	write_pkru(pkru_without(read_pkru(), mm_pkeys_reissued(mm, stamp - 1)));
+	revoked = mm_pkeys_reissued(mm, frame.stamp - 1);
+	revoked &= ~pkru_changed(frame.pkru, read_pkru());
+	write_pkru(pkru_without(read_pkru(), revoked));
 }
 
 /* Runs on the task's way to user mode, and when it exits: it has no mm then. */
@@ -272,6 +312,7 @@ void pkeys_task_visible(struct task_struct *p)
 
 	/* (C): on the list first, then read; mm_pkeys_revoke() writes, then walks. */
 	smp_mb();
+	/* Pairs with mm_pkey_stamp(): the keys are read after this. */
 	epoch = smp_load_acquire(&mm->context.pkey_epoch);
 	if (likely(epoch <= p->thread.pkey_epoch))
 		return;
@@ -281,24 +322,57 @@ void pkeys_task_visible(struct task_struct *p)
 	p->thread.pkey_epoch = epoch;
 }
 
-/* Queue work for the tasks of a group that use @mm. Return: how many use it. */
-static int mm_pkeys_revoke_group(struct mm_struct *mm, struct task_struct *group)
+/* Make the task, which uses the mm, give up rights on its way to user mode. */
+static void pkeys_queue_work(struct task_struct *t)
+{
+	/* (B): queued already, and not looked yet. */
+	if (atomic_xchg(&t->thread.pkey_work_queued, 1))
+		return;
+
+	/* The IPI comes once for all; a task that exits needs neither. */
+	if (!task_work_add(t, &t->thread.pkey_work, TWA_NONE))
+		set_tsk_thread_flag(t, TIF_NOTIFY_RESUME);
+}
+
+/* Queue work for the other threads of this group. Return: how many use @mm. */
+static int mm_pkeys_revoke_threads(struct mm_struct *mm)
 {
 	struct task_struct *t;
 	int users = 0;
 
-	for_each_thread(group, t) {
-		if (READ_ONCE(t->mm) != mm || t->flags & PF_KTHREAD)
+	for_each_thread(current, t) {
+		if (READ_ONCE(t->mm) != mm)
 			continue;
 
 		users++;
-		/* (B): queued already, and not looked yet. */
-		if (t == current || atomic_xchg(&t->thread.pkey_work_queued, 1))
-			continue;
+		if (t != current)
+			pkeys_queue_work(t);
+	}
+	return users;
+}
 
-		/* The IPI comes once for all; a task that exits needs neither. */
-		if (!task_work_add(t, &t->thread.pkey_work, TWA_NONE))
-			set_tsk_thread_flag(t, TIF_NOTIFY_RESUME);
+/* Queue work for the threads of another group, if they use @mm. */
+static int mm_pkeys_revoke_group(struct mm_struct *mm, struct task_struct *group)
+{
+	struct mm_struct *its_mm;
+	struct task_struct *t;
+	int users = 0;
+
+	for_each_thread(group, t) {
+		/* A task that exits has none; all others of a group have the same. */
+		its_mm = READ_ONCE(t->mm);
+		if (!its_mm)
+			continue;
+		if (its_mm != mm)
+			break;
+
+		/* (F) */
+		task_lock(t);
+		if (t->mm == mm) {
+			pkeys_queue_work(t);
+			users++;
+		}
+		task_unlock(t);
 	}
 	return users;
 }
@@ -327,13 +401,13 @@ static void mm_pkeys_revoke(struct mm_struct *mm, int pkey)
 	 */
 	spin_lock_irq(&sighand->siglock);
 	users = atomic_read(&mm->mm_users);
-	found = mm_pkeys_revoke_group(mm, current);
+	found = mm_pkeys_revoke_threads(mm);
 	spin_unlock_irq(&sighand->siglock);
 
 	if (found < users) {
 		rcu_read_lock();
 		for_each_process(group)
-			if (!same_thread_group(group, current))
+			if (!(group->flags & PF_KTHREAD) && !same_thread_group(group, current))
 				found += mm_pkeys_revoke_group(mm, group);
 		rcu_read_unlock();
 	}
@@ -350,25 +424,90 @@ static void mm_pkeys_revoke(struct mm_struct *mm, int pkey)
 	preempt_enable();
 }
 
-/* Does a mapping carry the key, or is one about to? */
-static bool mm_pkey_is_mapped(struct mm_struct *mm, int pkey)
-{
-	return atomic_read(&mm->context.pkey_mappings[pkey]);
-}
-
 /*
  * Number the re-issue of a key. The current task is its new owner: if it had
  * nothing else to give up, it has nothing to give up now.
  */
 static void mm_pkey_stamp(struct mm_struct *mm, int pkey)
 {
-	u64 epoch = atomic64_inc_return(&pkey_last_epoch);
+	u64 epoch = mm->context.pkey_epoch + 1;
 	struct thread_struct *thread = &current->thread;
 
 	if (thread->pkey_epoch == mm->context.pkey_epoch)
 		thread->pkey_epoch = epoch;
 	WRITE_ONCE(mm->context.pkey_reissued[pkey], epoch);
+	/* Whoever reads this epoch sees which key it is. */
 	smp_store_release(&mm->context.pkey_epoch, epoch);
+}
+
+/* Does a mapping carry the key, or is one about to? */
+static bool mm_pkey_is_held(struct mm_struct *mm, int pkey)
+{
+	return atomic64_read(&mm->context.pkey_mappings[pkey]);
+}
+
+/*
+ * Choose a key for @use. What the state machine chooses is right if nothing
+ * holds it; otherwise it is told so and chooses again.
+ */
+static int mm_pkey_choose(struct mm_struct *mm, union pkey_map map, enum pkey_use use,
+			  enum pkey_origin *origin)
+{
+	u16 held = 0;
+	int pkey;
+
+	for (;;) {
+		pkey = pkey_map_choose(map, held, pkey_reuse_mapped(use));
+		if (pkey < 0)
+			return pkey;
+
+		*origin = pkey_map_origin(map, held, pkey);
+		if (*origin != PKEY_CLEAN || !mm_pkey_is_held(mm, pkey))
+			return pkey;
+
+		held |= BIT(pkey);
+	}
+}
+
+/*
+ * Hand out a key. Nobody else has rights to one that was never used, and all
+ * others lose those to one that no mapping carries. To a key that mappings do
+ * carry they keep them (F3). Return: False if the map has changed; choose again.
+ */
+static bool mm_pkey_issue(struct mm_struct *mm, union pkey_map map, int pkey,
+			  enum pkey_origin origin, enum pkey_use use)
+{
+	lockdep_assert_held(&mm->context.pkey_reissue_lock);
+	if (origin != PKEY_NEVER_USED && !mm_pkey_mappings(mm, pkey)) {
+		mm_pkey_stamp(mm, pkey);
+		mm_pkeys_revoke(mm, pkey);
+	}
+	if (!mm_pkey_map_change(mm, map, pkey_map_take(map, pkey, use)))
+		return false;
+
+	trace_pkey_alloc(pkey, origin, use);
+	return true;
+}
+
+/*
+ * Take a key for @use. The lock keeps others from taking one that was used
+ * before. They may free keys, and take those that were never used: then the map
+ * is another one, and the choice has to be made again.
+ */
+static noinline int mm_pkey_take(struct mm_struct *mm, enum pkey_use use)
+{
+	enum pkey_origin origin;
+	union pkey_map map;
+	int pkey;
+
+	mutex_lock(&mm->context.pkey_reissue_lock);
+	do {
+		map = mm_pkey_map(mm);
+		pkey = mm_pkey_choose(mm, map, use, &origin);
+	} while (pkey > 0 && !mm_pkey_issue(mm, map, pkey, origin, use));
+	mutex_unlock(&mm->context.pkey_reissue_lock);
+
+	return pkey;
 }
 
 /* Is the current task the only one that uses @mm? Then nobody else can join. */
@@ -377,99 +516,35 @@ static bool mm_has_one_user(struct mm_struct *mm)
 	return atomic_read(&mm->mm_users) == 1;
 }
 
-/* Re-issue a clean key while other tasks use the mm. */
-static bool mm_pkey_reissue(struct mm_struct *mm, union pkey_map map, int pkey,
-			    enum pkey_use use)
-{
-	lockdep_assert_held(&mm->context.pkey_reissue_lock);
-	if (!mm_pkey_map_change(mm, map, pkey_map_claim(map, pkey)))
-		return false;
-
-	/*
-	 * (E): claimed, so nobody can begin to attach it. Did somebody, between
-	 * the count that made it clean and the claim?
-	 */
-	if (mm_pkey_is_mapped(mm, pkey)) {
-		do {
-			map = mm_pkey_map(mm);
-		} while (!mm_pkey_map_change(mm, map, pkey_map_unclaim(map, pkey)));
-		return false;
-	}
-
-	mm_pkey_stamp(mm, pkey);
-	mm_pkeys_revoke(mm, pkey);
-
-	do {
-		map = mm_pkey_map(mm);
-	} while (!mm_pkey_map_change(mm, map, pkey_map_finish(map, pkey, use)));
-	trace_pkey_alloc(pkey, PKEY_CLEAN, use);
-	return true;
-}
-
-/* Hand out a key that nobody else can have rights to, or may keep them to (F3). */
-static __always_inline bool mm_pkey_issue(struct mm_struct *mm, union pkey_map map, int pkey,
-					  enum pkey_origin origin, enum pkey_use use)
-{
-	if (!mm_pkey_map_change(mm, map, pkey_map_take(map, pkey, use)))
-		return false;
-
-	if (origin == PKEY_CLEAN)
-		mm_pkey_stamp(mm, pkey);
-	trace_pkey_alloc(pkey, origin, use);
-	return true;
-}
-
 /*
- * Take a key for @use. What the state machine chooses is right if no mapping
- * carries it; otherwise it is told so and chooses again. Of two tasks that
- * choose the same key one publishes its choice, the other chooses again.
- */
-static noinline int mm_pkey_take(struct mm_struct *mm, enum pkey_use use)
-{
-	enum pkey_origin origin;
-	union pkey_map map;
-	bool taken = false;
-	u16 mapped = 0;
-	int pkey;
-
-	do {
-		map = mm_pkey_map(mm);
-		pkey = pkey_map_choose(map, mapped, pkey_reuse_mapped(use));
-		if (pkey < 0)
-			return pkey;
-
-		origin = pkey_map_origin(map, mapped, pkey);
-		if (origin == PKEY_CLEAN && mm_pkey_is_mapped(mm, pkey)) {
-			mapped |= BIT(pkey);
-		} else if (origin == PKEY_CLEAN && !mm_has_one_user(mm)) {
-			mutex_lock(&mm->context.pkey_reissue_lock);
-			taken = mm_pkey_reissue(mm, map, pkey, use);
-			mutex_unlock(&mm->context.pkey_reissue_lock);
-		} else {
-			taken = mm_pkey_issue(mm, map, pkey, origin, use);
-		}
-	} while (!taken);
-	return pkey;
-}
-
-/*
- * What mm_pkey_take() does when the first choice is right, which it nearly always
- * is, and needs no lock. Return: 0 if it is not.
+ * What mm_pkey_take() does for user space, where that needs no lock: the first
+ * choice is right, and was never used, or there is nobody else. That is nearly
+ * always so. Return: 0 if it is not.
  */
 static __always_inline int mm_pkey_take_fast(struct mm_struct *mm)
 {
-	union pkey_map map = mm_pkey_map(mm);
-	int pkey = pkey_map_choose(map, 0, false);
+	bool alone = mm_has_one_user(mm);
 	enum pkey_origin origin;
+	union pkey_map map;
+	int pkey;
 
-	if (pkey < 0 || mm_pkey_is_mapped(mm, pkey))
+	/* (G): what other users did before they went is seen from here on. */
+	smp_rmb();
+	map = mm_pkey_map(mm);
+	pkey = pkey_map_choose(map, 0, false);
+	if (pkey < 0 || mm_pkey_is_held(mm, pkey))
 		return 0;
 
 	origin = pkey_map_origin(map, 0, pkey);
-	if (origin == PKEY_CLEAN && !mm_has_one_user(mm))
+	if (origin == PKEY_CLEAN && !alone)
+		return 0;
+	if (!mm_pkey_map_change(mm, map, pkey_map_take(map, pkey, PKEY_USE_USER)))
 		return 0;
 
-	return mm_pkey_issue(mm, map, pkey, origin, PKEY_USE_USER) ? pkey : 0;
+	if (origin == PKEY_CLEAN)
+		mm_pkey_stamp(mm, pkey);
+	trace_pkey_alloc(pkey, origin, PKEY_USE_USER);
+	return pkey;
 }
 
 /**
@@ -477,7 +552,8 @@ static __always_inline int mm_pkey_take_fast(struct mm_struct *mm)
  * @access_rights: The caller's rights to it, PKEY_DISABLE_ACCESS and
  *	PKEY_DISABLE_WRITE; no other bit of PKRU changes (contract A5).
  *
- * Context: Process context, no lock needed.
+ * Context: Process context, no lock needed. May wait for pkey_reissue_lock, never
+ * for mmap_lock (G1).
  * Return: The key, 1 to 15 (contract A3), or -ENOSPC if there is none left
  * (A4) or if the processor has none or may not use them (A2).
  */
@@ -520,7 +596,7 @@ int arch_pkey_free(int pkey)
 			return -EINVAL;
 	} while (!mm_pkey_map_change(mm, map, pkey_map_free(map, pkey)));
 
-	trace_pkey_free(pkey, atomic_read(&mm->context.pkey_mappings[pkey]));
+	trace_pkey_free(pkey, mm_pkey_mappings(mm, pkey));
 	return 0;
 }
 
@@ -528,8 +604,8 @@ int arch_pkey_free(int pkey)
  * arch_pkey_get() - Keep a key from being re-issued while it is attached
  * @pkey: Any number.
  *
- * Counts as a mapping of the key, so that the key is not clean (contract F1)
- * from before it is looked at until its new mappings are counted:
+ * The key is not clean (contract F1) from before it is looked at until its new
+ * mappings are counted:
  *
  *    pkey_mprotect(p, n, prot, 5)         another task
  *      5 is allocated
@@ -539,8 +615,8 @@ int arch_pkey_free(int pkey)
  *      a mapping of p gets key 5
  *
  * The count goes up before the map is read for the second time; pkey_alloc()
- * reads the count after it has read the map. Both are ordered by full barriers.
- * The first look keeps calls with a wrong key from disturbing the count.
+ * reads the count after it has read the map. The first look keeps calls with a
+ * wrong key from disturbing the count.
  *
  * Context: Process context, no lock needed. Undone by arch_pkey_put().
  * Return: True if @pkey may be attached to mappings (contract C1).
@@ -554,12 +630,13 @@ bool arch_pkey_get(int pkey)
 	if (pkey == ARCH_DEFAULT_PKEY)
 		return true;
 
-	atomic_inc(&mm->context.pkey_mappings[pkey]);
+	atomic64_add(PKEY_ATTACHING, &mm->context.pkey_mappings[pkey]);
+	/* Count, then look: who takes a key looks, then reads the count. */
 	smp_mb__after_atomic();
 	if (mm_pkey_is_allocated(mm, pkey))
 		return true;
 
-	atomic_dec(&mm->context.pkey_mappings[pkey]);
+	atomic64_sub(PKEY_ATTACHING, &mm->context.pkey_mappings[pkey]);
 	return false;
 }
 
@@ -570,7 +647,7 @@ bool arch_pkey_get(int pkey)
 void arch_pkey_put(int pkey)
 {
 	if (pkey != ARCH_DEFAULT_PKEY)
-		atomic_dec(&current->mm->context.pkey_mappings[pkey]);
+		atomic64_sub(PKEY_ATTACHING, &current->mm->context.pkey_mappings[pkey]);
 }
 
 /**
@@ -594,49 +671,53 @@ void mm_pkeys_dup(struct mm_struct *oldmm, struct mm_struct *mm)
 	mm->context.pkey_epoch = oldmm->context.pkey_epoch;
 	mutex_unlock(&oldmm->context.pkey_reissue_lock);
 
-	mm_pkeys_check(mm, true);
+	mm_pkeys_check(mm);
 }
 
-/* The new key is held by arch_pkey_get(), the old by mm_pkey_retag_begin(). */
+/* arch_pkey_get() keeps the new key, mm_pkey_hold() the old. */
 void __vma_pkey_change(struct vm_area_struct *vma, unsigned long newflags)
 {
 	int pkey = (newflags & ARCH_VM_PKEY_FLAGS) >> VM_PKEY_SHIFT;
 
 	mmap_assert_write_locked(vma->vm_mm);
 	if (pkey != ARCH_DEFAULT_PKEY)
-		atomic_inc(&vma->vm_mm->context.pkey_mappings[pkey]);
+		atomic64_inc(&vma->vm_mm->context.pkey_mappings[pkey]);
 	vma_pkey_del(vma);
 }
 
-int __mm_pkey_retag_begin(struct vm_area_struct *vma)
+/* Once for each key: one mapping more is enough to keep it from being clean. */
+void __mm_pkey_hold(struct vm_area_struct *vma, unsigned long *held)
 {
 	mmap_assert_write_locked(vma->vm_mm);
+	if (__test_and_set_bit(vma_pkey(vma), held))
+		return;
+
 	vma_pkey_add(vma);
-	return vma_pkey(vma);
 }
 
-void __mm_pkey_retag_end(struct mm_struct *mm, struct mmu_gather *tlb, int pkey)
+void __mm_pkeys_release(struct mm_struct *mm, unsigned long held)
 {
+	int pkey;
+
 	mmap_assert_write_locked(mm);
-	tlb_flush_mmu_tlbonly(tlb);
-	atomic_dec(&mm->context.pkey_mappings[pkey]);
-	mm_pkeys_check(mm, false);
+	__clear_bit(ARCH_DEFAULT_PKEY, &held);
+	for_each_set_bit(pkey, &held, PKEY_MAP_KEYS)
+		atomic64_dec(&mm->context.pkey_mappings[pkey]);
 }
 
 #ifdef CONFIG_DEBUG_VM
 /**
  * mm_pkeys_check() - Compare the counts with a walk over all mappings
- * @mm: The address space.
- * @exact: Nobody else uses @mm; otherwise a pkey_mprotect() that waits for
- *	mmap_lock may have raised a count.
+ * @mm: The address space, at fork() the new one, or at its end.
  *
  * Context: mmap_lock held.
  */
-void mm_pkeys_check(struct mm_struct *mm, bool exact)
+void mm_pkeys_check(struct mm_struct *mm)
 {
-	int pkey, walked[PKEY_MAP_KEYS] = {};
+	unsigned int counted, walked[PKEY_MAP_KEYS] = {};
 	struct vm_area_struct *vma;
 	VMA_ITERATOR(vmi, mm, 0);
+	int pkey;
 
 	mmap_assert_locked(mm);
 	for_each_vma(vmi, vma) {
@@ -647,10 +728,9 @@ void mm_pkeys_check(struct mm_struct *mm, bool exact)
 	}
 
 	for (pkey = 1; pkey < PKEY_MAP_KEYS; pkey++) {
-		int counted = atomic_read(&mm->context.pkey_mappings[pkey]);
-
-		WARN_ONCE(counted < walked[pkey] || (exact && counted > walked[pkey]),
-			  "protection key %d: %d mappings counted, %d found\n",
+		counted = mm_pkey_mappings(mm, pkey);
+		WARN_ONCE(counted != walked[pkey],
+			  "protection key %d: %u mappings counted, %u found\n",
 			  pkey, counted, walked[pkey]);
 	}
 }
@@ -743,7 +823,8 @@ static const char *pkey_state_name(union pkey_map map, int pkey, int mappings)
  * of slightly different moments.
  *
  * Context: Process context, no lock needed.
- * Return: 0, or -EACCES for those who may not look at the memory of @task.
+ * Return: 0, or what mm_access() says: -EACCES for those who may not look at the
+ * memory of @task, -ESRCH if it has none.
  */
 int proc_pid_pkeys(struct seq_file *m, struct pid_namespace *ns, struct pid *pid,
 		   struct task_struct *task)
@@ -761,7 +842,7 @@ int proc_pid_pkeys(struct seq_file *m, struct pid_namespace *ns, struct pid *pid
 		if (!(map.used & BIT(pkey)))
 			continue;
 
-		mappings = atomic_read(&mm->context.pkey_mappings[pkey]);
+		mappings = mm_pkey_mappings(mm, pkey);
 		seq_printf(m, "%3d %-12s ", pkey, pkey_state_name(map, pkey, mappings));
 		if (pkey == ARCH_DEFAULT_PKEY)
 			seq_puts(m, "       -\n");

@@ -10,7 +10,6 @@
 #include <asm/cpufeature.h>
 #include <asm/sigcontext.h>
 
-struct mmu_gather;
 struct pid;
 struct pid_namespace;
 struct seq_file;
@@ -33,10 +32,19 @@ static inline union pkey_map mm_pkey_map(struct mm_struct *mm)
 	return (union pkey_map){ .word = atomic64_read(&mm->context.pkey_map) };
 }
 
+/* What pkey_mprotect() adds to the count of mappings, in its upper half. */
+#define PKEY_ATTACHING		BIT_ULL(32)
+
+/* How many mappings carry the key? */
+static inline unsigned int mm_pkey_mappings(struct mm_struct *mm, int pkey)
+{
+	return lower_32_bits(atomic64_read(&mm->context.pkey_mappings[pkey]));
+}
+
 #ifdef CONFIG_DEBUG_VM
-void mm_pkeys_check(struct mm_struct *mm, bool exact);
+void mm_pkeys_check(struct mm_struct *mm);
 #else
-static inline void mm_pkeys_check(struct mm_struct *mm, bool exact)
+static inline void mm_pkeys_check(struct mm_struct *mm)
 {
 }
 #endif
@@ -54,20 +62,37 @@ static inline void mm_pkeys_init(struct mm_struct *mm)
 void mm_pkeys_dup(struct mm_struct *oldmm, struct mm_struct *mm);
 void pkeys_copy_thread(struct task_struct *p);
 
+/* execve(): the re-issues of the new mm are counted from 1. */
+static inline void pkeys_flush_thread(void)
+{
+	current->thread.pkey_epoch = 0;
+}
+
 #define pkeys_task_visible pkeys_task_visible
 void pkeys_task_visible(struct task_struct *p);
 
 /*
- * The stamp of a signal frame is the epoch of the PKRU in it, plus 1: 0 is what
- * frames have that the kernel did not make. It lies in two of the words that
- * XSAVE leaves to software.
+ * struct pkeys_sigframe - What a signal frame says about the PKRU in it
+ * @stamp: The epoch of that PKRU, plus 1: 0 is what frames have that the kernel
+ *	did not make.
+ * @pkru: What it was when the frame was made.
+ *
+ * It lies in three of the words that XSAVE leaves to software.
  */
-static inline u64 pkeys_sigframe_stamp(const struct _fpx_sw_bytes *sw_bytes)
+struct pkeys_sigframe {
+	u64 stamp;
+	u32 pkru;
+};
+
+static inline struct pkeys_sigframe pkeys_read_sigframe(const struct _fpx_sw_bytes *sw_bytes)
 {
-	return sw_bytes->padding[1] | (u64)sw_bytes->padding[2] << 32;
+	return (struct pkeys_sigframe){
+		.stamp = sw_bytes->padding[1] | (u64)sw_bytes->padding[2] << 32,
+		.pkru = sw_bytes->padding[3],
+	};
 }
 
-static inline void pkeys_save_sigframe(struct _fpx_sw_bytes *sw_bytes)
+static inline void pkeys_save_sigframe(struct _fpx_sw_bytes *sw_bytes, u32 pkru)
 {
 	u64 stamp = current->thread.pkey_epoch + 1;
 
@@ -76,9 +101,10 @@ static inline void pkeys_save_sigframe(struct _fpx_sw_bytes *sw_bytes)
 
 	sw_bytes->padding[1] = lower_32_bits(stamp);
 	sw_bytes->padding[2] = upper_32_bits(stamp);
+	sw_bytes->padding[3] = pkru;
 }
 
-void pkeys_restore_sigframe(u64 stamp);
+void pkeys_restore_sigframe(struct pkeys_sigframe frame);
 
 /* May user space attach the key? For do_mprotect_pkey(). */
 static inline bool mm_pkey_is_allocated(struct mm_struct *mm, int pkey)
@@ -100,8 +126,8 @@ bool arch_pkey_get(int pkey);
 void arch_pkey_put(int pkey);
 
 void __vma_pkey_change(struct vm_area_struct *vma, unsigned long newflags);
-int __mm_pkey_retag_begin(struct vm_area_struct *vma);
-void __mm_pkey_retag_end(struct mm_struct *mm, struct mmu_gather *tlb, int pkey);
+void __mm_pkey_hold(struct vm_area_struct *vma, unsigned long *held);
+void __mm_pkeys_release(struct mm_struct *mm, unsigned long held);
 
 /* Count a mapping in, under the key that its vm_flags say. */
 #define vma_pkey_add vma_pkey_add
@@ -110,7 +136,7 @@ static inline void vma_pkey_add(struct vm_area_struct *vma)
 	int pkey = vma_pkey(vma);
 
 	if (unlikely(pkey != ARCH_DEFAULT_PKEY))
-		atomic_inc(&vma->vm_mm->context.pkey_mappings[pkey]);
+		atomic64_inc(&vma->vm_mm->context.pkey_mappings[pkey]);
 }
 
 /* Count a mapping out. Its page table entries are gone from all TLBs. */
@@ -119,7 +145,7 @@ static inline void vma_pkey_del(struct vm_area_struct *vma)
 	int pkey = vma_pkey(vma);
 
 	if (unlikely(pkey != ARCH_DEFAULT_PKEY))
-		atomic_dec(&vma->vm_mm->context.pkey_mappings[pkey]);
+		atomic64_dec(&vma->vm_mm->context.pkey_mappings[pkey]);
 }
 
 /* Count a mapping over from the key it has to the one it is about to get. */
@@ -131,21 +157,21 @@ static inline void vma_pkey_change(struct vm_area_struct *vma, unsigned long new
 
 /*
  * mprotect() is about to change the key of some or all of @vma. Until
- * mm_pkey_retag_end(), which gets what this function returns, the old key
- * stays counted: page table entries and TLBs still have it.
+ * mm_pkeys_release() the old key stays counted: page table entries and TLBs
+ * still have it. @held has one bit for each key that is kept so.
  */
-static inline int mm_pkey_retag_begin(struct vm_area_struct *vma, unsigned long newflags)
+static inline void mm_pkey_hold(struct vm_area_struct *vma, unsigned long newflags,
+				unsigned long *held)
 {
-	if (likely(!((vma->vm_flags ^ newflags) & ARCH_VM_PKEY_FLAGS)))
-		return ARCH_DEFAULT_PKEY;
-
-	return __mm_pkey_retag_begin(vma);
+	if (unlikely((vma->vm_flags ^ newflags) & ARCH_VM_PKEY_FLAGS))
+		__mm_pkey_hold(vma, held);
 }
 
-static inline void mm_pkey_retag_end(struct mm_struct *mm, struct mmu_gather *tlb, int pkey)
+/* mprotect() is done, and the TLBs are flushed. */
+static inline void mm_pkeys_release(struct mm_struct *mm, unsigned long held)
 {
-	if (unlikely(pkey != ARCH_DEFAULT_PKEY))
-		__mm_pkey_retag_end(mm, tlb, pkey);
+	if (unlikely(held))
+		__mm_pkeys_release(mm, held);
 }
 
 #else
@@ -163,7 +189,7 @@ static inline void mm_pkeys_dup(struct mm_struct *oldmm, struct mm_struct *mm)
 {
 }
 
-static inline void mm_pkeys_check(struct mm_struct *mm, bool exact)
+static inline void mm_pkeys_check(struct mm_struct *mm)
 {
 }
 
@@ -171,16 +197,23 @@ static inline void pkeys_copy_thread(struct task_struct *p)
 {
 }
 
-static inline u64 pkeys_sigframe_stamp(const struct _fpx_sw_bytes *sw_bytes)
-{
-	return 0;
-}
-
-static inline void pkeys_save_sigframe(struct _fpx_sw_bytes *sw_bytes)
+static inline void pkeys_flush_thread(void)
 {
 }
 
-static inline void pkeys_restore_sigframe(u64 stamp)
+struct pkeys_sigframe {
+};
+
+static inline struct pkeys_sigframe pkeys_read_sigframe(const struct _fpx_sw_bytes *sw_bytes)
+{
+	return (struct pkeys_sigframe){};
+}
+
+static inline void pkeys_save_sigframe(struct _fpx_sw_bytes *sw_bytes, u32 pkru)
+{
+}
+
+static inline void pkeys_restore_sigframe(struct pkeys_sigframe frame)
 {
 }
 

@@ -1,0 +1,139 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# lint.sh [DIRECTORY]: what reads the series without running it. What a tool says
+# of the unpatched source too is subtracted. The result is TAP.
+. "$(dirname "$0")/lib.sh"
+. "$scripts/tap.sh"
+
+neutral_git
+in_tree() { git -C "$tree" "$@"; }
+touched() { in_tree diff --diff-filter=d --name-only refs/tags/base series -- "$@"; }
+
+# The kernel's .c files that the series touches, as objects.
+objects=$(touched 'arch/x86/*.c' 'fs/*.c' 'kernel/*.c' 'mm/*.c' | sed 's/c$/o/')
+
+checkpatch() {
+	local ignore
+	ignore=$(sed -n 's/^\([A-Z_]*\)\s.*/\1/p' "$scripts/checkpatch-exceptions" | paste -s -d ,)
+	(cd "$tree" && ./scripts/checkpatch.pl --strict --show-types --no-summary --quiet \
+		--ignore "$ignore" "$1")
+}
+
+# messages SOURCE OUTPUT ARGUMENT...: what the compiler says of the objects that
+# SOURCE has, without line numbers, which the patches change.
+messages() {
+	local from=$1 build=$2 object
+	local -a targets=()
+	shift 2
+	for object in $objects; do
+		[ ! -f "$from/${object%.o}.c" ] || targets+=("$object")
+	done
+	mkdir -p "$build"
+	cat "$top"/configs/{base.fragment,default.config,patched.fragment,verify.fragment} >"$build/wanted.config"
+	kmake "$from" -s O="$build" KCONFIG_ALLCONFIG="$build/wanted.config" "$@" allnoconfig >&2
+	for object in "${targets[@]}"; do rm -f "$build/$object"; done
+	kmake "$from" -s -k O="$build" KCFLAGS=-Wno-error "$@" "${targets[@]}" 2>&1 >/dev/null |
+		grep -E '(warning|error):' | sed -E 's/:[0-9]+:[0-9]+:/:/; s/line [0-9]+/line/' |
+		sed "s|$from/||; s|^\.\./linux[a-z-]*/||" | sort -u || true
+}
+
+# nothing_new NAME ARGUMENT...: no message that the unpatched source has not.
+nothing_new() {
+	local name=$1
+	shift
+	messages "$pristine" "$work/obj-lint-$name-unpatched" "$@" >"$out/$name-unpatched"
+	messages "$tree" "$work/obj-lint-$name" "$@" >"$out/$name-patched"
+	echo "messages of the unpatched source, subtracted:"
+	cat "$out/$name-unpatched"
+	echo "new messages:"
+	! comm -13 "$out/$name-unpatched" "$out/$name-patched" | grep .
+}
+
+# For other architectures clang does, which needs no second compiler.
+cross() {
+	local arch=$1 config=$2 build=$work/obj-lint-$1
+	shift 2
+	kmake "$tree" -s O="$build" ARCH="$arch" LLVM=1 CC=clang "$config"
+	kmake "$tree" -s O="$build" ARCH="$arch" LLVM=1 CC=clang "$@"
+}
+
+# The rules of this code, under scripts/coccinelle/.
+our_rules() {
+	local rule
+	for rule in "$scripts"/coccinelle/*.cocci; do
+		# shellcheck disable=SC2046
+		spatch --very-quiet -D report --no-includes --sp-file "$rule" \
+			$(touched 'arch/*.c' 'arch/*.h' 'mm/*.c' 'kernel/*.c' 'fs/*.c' | sed "s|^|$tree/|")
+	done >"$out/our-rules" || return 1
+	! grep . "$out/our-rules"
+}
+
+# The kernel's own. What they say of lines that are not ours is not new.
+coccicheck() {
+	local rule file line rest new=
+	while read -r rule; do
+		# shellcheck disable=SC2046
+		(cd "$tree" && spatch --very-quiet -D report --cocci-file "$rule" --no-includes \
+			$(touched 'arch/*.c' 'mm/*.c' 'kernel/*.c' 'fs/*.c') 2>/dev/null)
+	done < <(cd "$tree" && grep -rl --include='*.cocci' '^virtual report' scripts/coccinelle) \
+		>"$out/coccicheck"
+	while IFS=: read -r file line rest; do
+		in_tree blame -s -L "$line,$line" refs/tags/base..series -- "$file" 2>/dev/null |
+			grep -q '^^' || { echo "$file:$line:$rest"; new=1; }
+	done < <(grep -E '^[^ :]+:[0-9]+' "$out/coccicheck")
+	[ -z "$new" ]
+}
+
+# Words of the tests and documents that only look like mistakes come last.
+spelling() {
+	(cd "$top" && git ls-files -z | grep -zv '^COPYING$' |
+		xargs -0 codespell --ignore-words-list=nd,ser,te)
+}
+
+kernel_doc() {
+	local file
+	! (cd "$tree" && for file in $(own_files . | grep -E '\.[ch]$' | grep -v selftests); do
+		./scripts/kernel-doc -none -Wall "$file" 2>&1
+	done) | grep -v '^$'
+}
+
+sphinx() {
+	local page
+	for page in core-api/protection-keys admin-guide/sysctl/vm; do
+		! (cd "$tree" && sphinx-build -q -E -b text -c Documentation Documentation "$out/sphinx" \
+			"Documentation/$page.rst") 2>&1 | grep "$page" || return 1
+	done
+}
+
+maintainers() {
+	if (cd "$tree" && ./scripts/get_maintainer.pl --self-test=patterns 2>&1) | grep -i pkey; then
+		return 1
+	fi
+	(cd "$tree" && ./scripts/get_maintainer.pl --no-git --no-email --no-l --sections -f mm/pkeys.c) |
+		grep -q PROTECTION
+}
+
+shell() { (cd "$top" && shellcheck -x scripts/*.sh scripts/guest-init .ci/run); }
+
+manuals() { ! mandoc -T lint -W warning "$top"/Documentation/man/man*/* | grep .; }
+
+tap_begin lint "${1:-$work/results/lint}"
+for patch in "$patches"/[0-9]*.patch; do
+	check "checkpatch --strict $(basename "$patch")" checkpatch "$patch"
+done
+check "W=1, gcc: nothing new" nothing_new gcc W=1
+check "W=1, clang: nothing new" nothing_new clang W=1 LLVM=1 CC=clang
+check "sparse: nothing new" nothing_new sparse C=2
+check "i386 builds" cross i386 defconfig mm/pkeys.o mm/mprotect.o mm/mmap.o kernel/fork.o
+check "arm64 builds" cross arm64 defconfig mm/pkeys.o mm/mprotect.o mm/mmap.o kernel/fork.o
+check "powerpc64le builds" cross powerpc ppc64le_defconfig mm/pkeys.o mm/mprotect.o mm/mmap.o kernel/fork.o
+check "riscv64, without keys, builds" cross riscv defconfig mm/pkeys.o mm/mprotect.o mm/mmap.o kernel/fork.o
+check "coccinelle, our rules" our_rules
+check "coccinelle, the kernel's rules" coccicheck
+check "codespell" spelling
+check "kernel-doc" kernel_doc
+check "sphinx" sphinx
+check "get_maintainer finds our entry" maintainers
+check "shellcheck" shell
+check "mandoc" manuals
+tap_end
