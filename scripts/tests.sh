@@ -66,13 +66,9 @@ if [ -z "$UNPATCHED" ]; then
 fi
 
 # Not tests: they run on both kernels, to compare them.
-others=$(cd "$tree/$selftests" && basename -s .c -a pkey_bench.c pkey_demo.c)
-if [ -f "$tree/$selftests/pkey_bench.c" ]; then
-	# shellcheck disable=SC2086
-	quietly "$ours/build-others.log" build_programs "$tree" "$ours" $others
-else
-	others=
-fi
+others=$(cd "$tree/$selftests" && find . -name pkey_bench.c -o -name pkey_demo.c | sed 's|./||; s|.c$||')
+# shellcheck disable=SC2086
+[ -z "$others" ] || quietly "$ours/build-others.log" build_programs "$tree" "$ours" $others
 
 rm -rf "$root"
 mkdir -p "$root"/{bin,dev,etc,proc,results,sys,tests,tmp}
