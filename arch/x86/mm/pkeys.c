@@ -210,8 +210,8 @@ static u32 pkru_without(u32 pkru, u16 pkeys)
 
 /*
  * The current task gives up its rights to all keys that were re-issued since it
- * last did so. @epoch was read before the keys are, and is remembered after
- * them: a key that is re-issued meanwhile is given up now or the next time.
+ * last did so. @epoch was read before them, and is remembered after them: a key
+ * that is re-issued meanwhile is given up now or the next time.
  */
 static noinline void pkru_revoke(struct mm_struct *mm, u64 epoch)
 {
@@ -387,8 +387,8 @@ static void pkey_ipi(void *unused)
  */
 static void mm_pkeys_revoke(struct mm_struct *mm, int pkey)
 {
-	struct sighand_struct *sighand = current->sighand;
 	struct task_struct *group;
+	unsigned long flags;
 	int users, found;
 
 	/* (C): write the epoch, then walk; new tasks are listed, then read it. */
@@ -399,10 +399,10 @@ static void mm_pkeys_revoke(struct mm_struct *mm, int pkey)
 	 * as many tasks as the mm has users there are no others. Tasks that
 	 * exit meanwhile make it look as if there were, which does no harm.
 	 */
-	spin_lock_irq(&sighand->siglock);
+	lock_task_sighand(current, &flags);
 	users = atomic_read(&mm->mm_users);
 	found = mm_pkeys_revoke_threads(mm);
-	spin_unlock_irq(&sighand->siglock);
+	unlock_task_sighand(current, &flags);
 
 	if (found < users) {
 		rcu_read_lock();
