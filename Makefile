@@ -3,14 +3,22 @@
 
 export BASE CONFIG UNPATCHED KERNEL BUILD TREE
 
+# Package, and a command in it.
+LINT_PACKAGES = sparse:sparse coccinelle:spatch codespell:codespell \
+	shellcheck:shellcheck mandoc:mandoc clang:clang lld:ld.lld llvm:llvm-ar \
+	python3-sphinx:sphinx-build
+
 .DEFAULT_GOAL := help
-.PHONY: help run check build boot image apply export verify clean
+.PHONY: help run check build boot demo bench lint image apply export verify clean
 
 help:
 	@echo 'make run                   set up, build, boot, run the tests once'
 	@echo 'make check                 all tests, in all boots; then verify'
 	@echo 'make build                 build the kernel and the test programs'
 	@echo 'make boot                  an interactive shell in the guest'
+	@echo 'make demo                  a short program on the stock kernel and on ours, side by side'
+	@echo 'make bench                 what the calls cost on both kernels'
+	@echo 'make lint                  what reads the series without running it'
 	@echo 'make -s image              print the path of the bzImage, built if need be'
 	@echo 'make apply TREE=/path      apply the series to your own kernel git tree'
 	@echo 'make export                write patches/ and our files from the kernel git tree'
@@ -34,6 +42,16 @@ build:
 
 boot: build
 	@scripts/boot.sh shell
+
+demo:
+	@scripts/demo.sh
+
+bench:
+	@scripts/bench.sh
+
+lint:
+	@PACKAGES="$(LINT_PACKAGES)" scripts/setup.sh && scripts/tree.sh && \
+		UNPATCHED=1 scripts/tree.sh && scripts/lint.sh
 
 image:
 	@scripts/setup.sh && scripts/tree.sh && scripts/build.sh && scripts/image.sh

@@ -4,6 +4,9 @@
 . "$(dirname "$0")/lib.sh"
 
 count=${1:-}
+# Seconds for each run of the torture test.
+export TORTURE=10
+[ "$count" != 1 ] || TORTURE=1
 [ -z "$UNPATCHED" ] || count=${count:-1}
 
 "$scripts/setup.sh"

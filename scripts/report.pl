@@ -133,7 +133,8 @@ for my $boot (@boots) {
 		row($boot, 'boot', 0, 1, 0);
 	}
 	kunit($boot, $_) for sort glob "$boot/*.ktap";
-	for my $test (split /\n/, slurp("$boot/planned") // '') {
+	for (split /\n/, slurp("$boot/planned") // '') {
+		my ($test) = split;
 		if ($test !~ /^kunit_/) {
 			program($boot, $test);
 		} elsif (! -e "$boot/$test.ktap") {

@@ -1,0 +1,31 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Run one short program on the unpatched and on the patched kernel, and show both
+# side by side.
+. "$(dirname "$0")/lib.sh"
+
+result() { echo "$work/results/demo${UNPATCHED:+-unpatched}"; }
+
+if [ "${1:-}" = one ]; then
+	"$scripts/tree.sh"
+	"$scripts/build.sh"
+	"$scripts/tests.sh"
+	PLAN=pkey_demo "$scripts/boot.sh" "$(basename "$(result)")"
+	[ ! -e "$(result)/failure" ] || die "the demonstration did not run, see above"
+	exit
+fi
+
+"$scripts/setup.sh"
+"$scripts/tree.sh"
+UNPATCHED=1 "$0" one
+"$0" one
+{
+	echo "Linux $BASE as it is"
+	cat "$(UNPATCHED=1 result)/pkey_demo.tap"
+} >"$work/demo-left"
+{
+	echo "Linux $BASE with this series"
+	cat "$(result)/pkey_demo.tap"
+} >"$work/demo-right"
+echo
+pr -m -t -w 136 "$work/demo-left" "$work/demo-right"
