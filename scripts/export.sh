@@ -17,7 +17,8 @@ git -C "$tree" -c diff.algorithm=myers -c core.abbrev=12 -c format.useAutoBase=f
 
 # What changes with the patches, below the text of the cover letter.
 if [ -f "$letter" ]; then
-	sed -i '/^-- 8< --/,$d' "$letter"
+	count=$(git -C "$tree" rev-list --count refs/tags/base..series)
+	sed -i "s|^Subject: \[PATCH 00/[^]]*\]|Subject: [PATCH 00/$count]|; /^-- 8< --/,\$d" "$letter"
 	{
 		echo '-- 8< --'
 		git -C "$tree" log --reverse --format='  %s' refs/tags/base..series

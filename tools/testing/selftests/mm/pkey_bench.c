@@ -368,8 +368,9 @@ static void counted(void)
 	count_switch();
 	print_count("fork_exit", LEAST(FEW_SAMPLES, fork_and_wait()));
 	print_count("thread", LEAST(FEW_SAMPLES, thread_and_join()));
-	count_reissue();
 	count_with_mappings();
+	/* Last: threads that were joined may still be on their way out. */
+	count_reissue();
 }
 
 static uint64_t now(void)
