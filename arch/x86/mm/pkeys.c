@@ -248,29 +248,16 @@ static u16 pkru_changed(u32 a, u32 b)
 	return pkeys;
 }
 
-/**
- * pkeys_restore_sigframe() - sigreturn has loaded PKRU from a signal frame
- * @frame: What the frame says about that PKRU. Nothing if a program built it,
- *	which may as well write PKRU itself.
- *
- * The frame may have been saved before keys were re-issued. What it would bring
- * back of rights to them is disabled again (contract F6). Rights that the signal
- * handler has written into the frame are not old ones and stay. A re-issue that
- * comes after this has the task's work queued.
- *
- * Context: Process context, on the way to user mode.
+/*
+ * The frame was saved before keys were re-issued. What it has brought back of
+ * rights to them is disabled again (contract F6). Rights that the signal handler
+ * has written into the frame are not old ones and stay. A re-issue that comes
+ * after this has the task's work queued.
  */
-void pkeys_restore_sigframe(struct pkeys_sigframe frame)
+void __pkeys_restore_sigframe(struct pkeys_sigframe frame)
 {
-	struct mm_struct *mm = current->mm;
-	/* Pairs with mm_pkey_stamp(): the keys are read after this. */
-	u64 epoch = smp_load_acquire(&mm->context.pkey_epoch);
-	u16 revoked;
+	u16 revoked = mm_pkeys_reissued(current->mm, frame.stamp - 1);
 
-	if (!frame.stamp || frame.stamp > epoch)
-		return;
-
-	revoked = mm_pkeys_reissued(mm, frame.stamp - 1);
 	revoked &= ~pkru_changed(frame.pkru, read_pkru());
 	write_pkru(pkru_without(read_pkru(), revoked));
 }
@@ -614,12 +601,12 @@ int arch_pkey_free(int pkey)
  *                                           5 is handed out as clean
  *      a mapping of p gets key 5
  *
- * The count goes up before the map is read for the second time; pkey_alloc()
- * reads the count after it has read the map. The first look keeps calls with a
- * wrong key from disturbing the count.
+ * The count goes up before do_mprotect_pkey() looks at the map again, under
+ * mmap_lock; pkey_alloc() reads the count after it has read the map. The look
+ * that is taken here keeps calls with a wrong key from disturbing the count.
  *
  * Context: Process context, no lock needed. Undone by arch_pkey_put().
- * Return: True if @pkey may be attached to mappings (contract C1).
+ * Return: False if @pkey may not be attached to mappings (contract C1).
  */
 bool arch_pkey_get(int pkey)
 {
@@ -631,13 +618,9 @@ bool arch_pkey_get(int pkey)
 		return true;
 
 	atomic64_add(PKEY_ATTACHING, &mm->context.pkey_mappings[pkey]);
-	/* Count, then look: who takes a key looks, then reads the count. */
+	/* Count, then look; on x86 this costs nothing. */
 	smp_mb__after_atomic();
-	if (mm_pkey_is_allocated(mm, pkey))
-		return true;
-
-	atomic64_sub(PKEY_ATTACHING, &mm->context.pkey_mappings[pkey]);
-	return false;
+	return true;
 }
 
 /**
@@ -672,37 +655,6 @@ void mm_pkeys_dup(struct mm_struct *oldmm, struct mm_struct *mm)
 	mutex_unlock(&oldmm->context.pkey_reissue_lock);
 
 	mm_pkeys_check(mm);
-}
-
-/* arch_pkey_get() keeps the new key, mm_pkey_hold() the old. */
-void __vma_pkey_change(struct vm_area_struct *vma, unsigned long newflags)
-{
-	int pkey = (newflags & ARCH_VM_PKEY_FLAGS) >> VM_PKEY_SHIFT;
-
-	mmap_assert_write_locked(vma->vm_mm);
-	if (pkey != ARCH_DEFAULT_PKEY)
-		atomic64_inc(&vma->vm_mm->context.pkey_mappings[pkey]);
-	vma_pkey_del(vma);
-}
-
-/* Once for each key: one mapping more is enough to keep it from being clean. */
-void __mm_pkey_hold(struct vm_area_struct *vma, unsigned long *held)
-{
-	mmap_assert_write_locked(vma->vm_mm);
-	if (__test_and_set_bit(vma_pkey(vma), held))
-		return;
-
-	vma_pkey_add(vma);
-}
-
-void __mm_pkeys_release(struct mm_struct *mm, unsigned long held)
-{
-	int pkey;
-
-	mmap_assert_write_locked(mm);
-	__clear_bit(ARCH_DEFAULT_PKEY, &held);
-	for_each_set_bit(pkey, &held, PKEY_MAP_KEYS)
-		atomic64_dec(&mm->context.pkey_mappings[pkey]);
 }
 
 #ifdef CONFIG_DEBUG_VM
@@ -767,28 +719,17 @@ int execute_only_pkey(struct mm_struct *mm)
 	return pkey;
 }
 
-/**
- * arch_override_mprotect_pkey() - Choose the key that mprotect() gives a mapping
- * @vma: The mapping, of the current process.
- * @prot: The new protection.
- * @pkey: What pkey_mprotect() asks for, -1 for mprotect().
- *
- * A mapping that becomes execute-only gets the execute-only key (contract D1);
- * one that has it and becomes something else goes back to key 0 (D3); all
- * others keep theirs.
- *
- * Context: Process context, mmap_lock held for writing.
- * Return: The key, 0 to 15.
+/*
+ * The key that mprotect() gives a mapping: one that becomes execute-only gets the
+ * execute-only key (contract D1); one that has it and becomes something else goes
+ * back to key 0 (D3); all others keep theirs.
  */
-int arch_override_mprotect_pkey(struct vm_area_struct *vma, int prot, int pkey)
+int __arch_override_mprotect_pkey(struct vm_area_struct *vma, int prot)
 {
 	struct mm_struct *mm = vma->vm_mm;
 	int exec_only;
 
 	mmap_assert_write_locked(mm);
-	if (pkey != -1)
-		return pkey;
-
 	if (prot == PROT_EXEC) {
 		exec_only = execute_only_pkey(mm);
 		if (exec_only != ARCH_DEFAULT_PKEY)

@@ -6,8 +6,10 @@
 
 #include <linux/atomic.h>
 #include <linux/pkey_map.h>
+#include <linux/string.h>
 
 #include <asm/cpufeature.h>
+#include <uapi/asm/mman.h>
 #include <asm/sigcontext.h>
 
 struct pid;
@@ -82,29 +84,46 @@ void pkeys_task_visible(struct task_struct *p);
 struct pkeys_sigframe {
 	u64 stamp;
 	u32 pkru;
-};
+} __packed;
 
 static inline struct pkeys_sigframe pkeys_read_sigframe(const struct _fpx_sw_bytes *sw_bytes)
 {
-	return (struct pkeys_sigframe){
-		.stamp = sw_bytes->padding[1] | (u64)sw_bytes->padding[2] << 32,
-		.pkru = sw_bytes->padding[3],
-	};
+	struct pkeys_sigframe frame;
+
+	memcpy(&frame, &sw_bytes->padding[1], sizeof(frame));
+	return frame;
 }
 
 static inline void pkeys_save_sigframe(struct _fpx_sw_bytes *sw_bytes, u32 pkru)
 {
-	u64 stamp = current->thread.pkey_epoch + 1;
+	struct pkeys_sigframe frame = {
+		.stamp = current->thread.pkey_epoch + 1,
+		.pkru = pkru,
+	};
 
-	if (!arch_pkeys_enabled())
-		return;
-
-	sw_bytes->padding[1] = lower_32_bits(stamp);
-	sw_bytes->padding[2] = upper_32_bits(stamp);
-	sw_bytes->padding[3] = pkru;
+	if (arch_pkeys_enabled())
+		memcpy(&sw_bytes->padding[1], &frame, sizeof(frame));
 }
 
-void pkeys_restore_sigframe(struct pkeys_sigframe frame);
+void __pkeys_restore_sigframe(struct pkeys_sigframe frame);
+
+/**
+ * pkeys_restore_sigframe() - sigreturn has loaded PKRU from a signal frame
+ * @frame: What the frame says about that PKRU.
+ *
+ * Context: Process context, on the way to user mode.
+ */
+static inline void pkeys_restore_sigframe(struct pkeys_sigframe frame)
+{
+	/* Pairs with mm_pkey_stamp(): the keys are read after this. */
+	u64 epoch = smp_load_acquire(&current->mm->context.pkey_epoch);
+
+	/* Nothing was re-issued since; a stamp of 0 is the highest number here. */
+	if (likely(frame.stamp - 1 >= epoch))
+		return;
+
+	__pkeys_restore_sigframe(frame);
+}
 
 /* May user space attach the key? For do_mprotect_pkey(). */
 static inline bool mm_pkey_is_allocated(struct mm_struct *mm, int pkey)
@@ -116,7 +135,26 @@ int proc_pid_pkeys(struct seq_file *m, struct pid_namespace *ns, struct pid *pid
 		   struct task_struct *task);
 
 int execute_only_pkey(struct mm_struct *mm);
-int arch_override_mprotect_pkey(struct vm_area_struct *vma, int prot, int pkey);
+int __arch_override_mprotect_pkey(struct vm_area_struct *vma, int prot);
+
+/**
+ * arch_override_mprotect_pkey() - Choose the key that mprotect() gives a mapping
+ * @vma: The mapping, of the current process.
+ * @prot: The new protection.
+ * @pkey: What pkey_mprotect() asks for, -1 for mprotect().
+ *
+ * Context: Process context, mmap_lock held for writing.
+ * Return: The key, 0 to 15.
+ */
+static inline int arch_override_mprotect_pkey(struct vm_area_struct *vma, int prot, int pkey)
+{
+	if (pkey != -1)
+		return pkey;
+	if (likely(prot != PROT_EXEC && vma_pkey(vma) == ARCH_DEFAULT_PKEY))
+		return ARCH_DEFAULT_PKEY;
+
+	return __arch_override_mprotect_pkey(vma, prot);
+}
 
 #define arch_pkey_alloc arch_pkey_alloc
 int arch_pkey_alloc(unsigned long access_rights);
@@ -124,10 +162,6 @@ int arch_pkey_free(int pkey);
 
 bool arch_pkey_get(int pkey);
 void arch_pkey_put(int pkey);
-
-void __vma_pkey_change(struct vm_area_struct *vma, unsigned long newflags);
-void __mm_pkey_hold(struct vm_area_struct *vma, unsigned long *held);
-void __mm_pkeys_release(struct mm_struct *mm, unsigned long held);
 
 /* Count a mapping in, under the key that its vm_flags say. */
 #define vma_pkey_add vma_pkey_add
@@ -148,30 +182,45 @@ static inline void vma_pkey_del(struct vm_area_struct *vma)
 		atomic64_dec(&vma->vm_mm->context.pkey_mappings[pkey]);
 }
 
-/* Count a mapping over from the key it has to the one it is about to get. */
+/*
+ * Count a mapping over from the key it has to the one it is about to get.
+ * arch_pkey_get() keeps the new key from going, mm_pkey_hold() the old.
+ */
 static inline void vma_pkey_change(struct vm_area_struct *vma, unsigned long newflags)
 {
-	if (unlikely((vma->vm_flags ^ newflags) & ARCH_VM_PKEY_FLAGS))
-		__vma_pkey_change(vma, newflags);
+	int pkey = (newflags & ARCH_VM_PKEY_FLAGS) >> VM_PKEY_SHIFT;
+
+	if (likely(!((vma->vm_flags ^ newflags) & ARCH_VM_PKEY_FLAGS)))
+		return;
+
+	if (pkey != ARCH_DEFAULT_PKEY)
+		atomic64_inc(&vma->vm_mm->context.pkey_mappings[pkey]);
+	vma_pkey_del(vma);
 }
 
 /*
  * mprotect() is about to change the key of some or all of @vma. Until
  * mm_pkeys_release() the old key stays counted: page table entries and TLBs
- * still have it. @held has one bit for each key that is kept so.
+ * still have it. @held has one bit for each key that is kept so: one count more
+ * is enough, however many mappings had it. Under mmap_lock held for writing.
  */
 static inline void mm_pkey_hold(struct vm_area_struct *vma, unsigned long newflags,
 				unsigned long *held)
 {
-	if (unlikely((vma->vm_flags ^ newflags) & ARCH_VM_PKEY_FLAGS))
-		__mm_pkey_hold(vma, held);
+	unsigned long pkey = BIT(vma_pkey(vma));
+
+	if (likely(!((vma->vm_flags ^ newflags) & ARCH_VM_PKEY_FLAGS)) || *held & pkey)
+		return;
+
+	*held |= pkey;
+	vma_pkey_add(vma);
 }
 
 /* mprotect() is done, and the TLBs are flushed. */
 static inline void mm_pkeys_release(struct mm_struct *mm, unsigned long held)
 {
-	if (unlikely(held))
-		__mm_pkeys_release(mm, held);
+	for (held &= ~BIT(ARCH_DEFAULT_PKEY); unlikely(held); held &= held - 1)
+		atomic64_dec(&mm->context.pkey_mappings[__ffs(held)]);
 }
 
 #else

@@ -1023,7 +1023,7 @@ static void *rival_rounds(void *arg)
 TEST_F(full, rivals_have_the_rights_they_ask_for)
 {
 	struct rival rivals[NR_RIVALS] = {};
-	int i, pkey, overlaps = 0;
+	int i, pkey, taken = 0, overlaps = 0;
 
 	for (pkey = 1; pkey <= NR_WANTED; pkey++)
 		ASSERT_EQ(0, sys_pkey_free(pkey));
@@ -1035,9 +1035,11 @@ TEST_F(full, rivals_have_the_rights_they_ask_for)
 		ASSERT_EQ(0, pthread_join(rivals[i].thread, NULL));
 		EXPECT_EQ(0, rivals[i].wrong_rights);
 		EXPECT_EQ(0, rivals[i].changed);
-		EXPECT_LT(0, rivals[i].taken);
+		taken += rivals[i].taken;
 		overlaps += rivals[i].overlaps;
 	}
+	/* One of them may come away empty-handed, but not all. */
+	EXPECT_LT(0, taken);
 	EXPECT_EQ(NR_WANTED, pkey_take_all(NULL));
 	if (!_metadata->exit_code && !overlaps)
 		SKIP(return, "no two calls ever overlapped");

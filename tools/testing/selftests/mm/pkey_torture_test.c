@@ -77,6 +77,9 @@
 #define DEFAULT_SECONDS	10
 #define DEFAULT_WORKERS	6
 
+/* All keys closed but key 0. */
+#define PKRU_CLOSED	0x55555554
+
 /* Owners of keys that are not one of the tasks. */
 #define OWNER_NONE	0
 #define OWNER_POOL	0x10000
@@ -2311,6 +2314,9 @@ int main(int argc, char **argv)
 	ksft_print_header();
 	if (!pku_enabled())
 		ksft_exit_skip(NO_PKU "\n");
+	/* What a task has of a key before anybody opened it: nothing. */
+	if (rdpkru() != PKRU_CLOSED)
+		ksft_exit_skip("init_pkru= opens keys from the start\n");
 
 	clock_gettime(CLOCK_REALTIME, &now);
 	seed = (uint32_t)mix(now.tv_nsec ^ (uint64_t)now.tv_sec << 32 ^ getpid());
