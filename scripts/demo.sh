@@ -28,4 +28,4 @@ UNPATCHED=1 "$0" one
 	cat "$(result)/pkey_demo.tap"
 } >"$work/demo-right"
 echo
-pr -m -t -w 136 "$work/demo-left" "$work/demo-right"
+pr -m -t -w 130 "$work/demo-left" "$work/demo-right" | expand
