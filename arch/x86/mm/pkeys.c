@@ -138,8 +138,11 @@ static void pkru_set_rights(int pkey, u32 access_rights)
 {
 	int shift = pkey * PKRU_BITS_PER_PKEY;
 	u32 mask = (PKRU_AD_BIT | PKRU_WD_BIT) << shift;
+	u32 old = rdpkru(), new = (old & ~mask) | access_rights << shift;
 
-	wrpkru((rdpkru() & ~mask) | access_rights << shift);
+	/* WRPKRU costs much more than the comparison. */
+	if (new != old)
+		wrpkru(new);
 }
 
 /*
