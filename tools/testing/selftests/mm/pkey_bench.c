@@ -245,7 +245,7 @@ static void thread_and_join(void)
 	pthread_join(thread, NULL);
 }
 
-/* Two processes pass a byte to and fro: two switches for each round. */
+/* Two processes pass a byte there and back: two switches for each round. */
 static void count_switch(void)
 {
 	int to[2], from[2];

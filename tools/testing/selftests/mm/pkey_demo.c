@@ -77,9 +77,8 @@ static bool can_read(const char *page)
 	bool read = false;
 
 	signal(SIGSEGV, on_segv);
-	if (!sigsetjmp(refused, 1)) {
+	if (!sigsetjmp(refused, 1))
 		read = *(const volatile char *)page == 's';
-	}
 	signal(SIGSEGV, SIG_DFL);
 	return read;
 }

@@ -899,7 +899,7 @@ TEST(exec_pkru_is_init_pkru)
  */
 #define NR_WORKERS	8
 #define KEYS_PER_WORKER	3
-#define NR_ROUNDS	200
+#define NR_ROUNDS	100
 #define THREADS_TIMEOUT	180
 
 struct worker {
@@ -1110,7 +1110,7 @@ TEST_F_TIMEOUT(threads, duel_for_one_key, THREADS_TIMEOUT)
 }
 
 /* As many children as make it likely that some were born inside a call. */
-#define NR_FORKS	32
+#define NR_FORKS	16
 
 struct fork_result {
 	/* Allocated at birth, and had from pkey_alloc() after that. */

@@ -765,7 +765,7 @@ static int stop_endless(void)
  * clone(); the other thread begins a little later each time, up to about the
  * time that clone() takes.
  */
-#define NR_BIRTHS	320
+#define NR_BIRTHS	128
 #define NR_DELAYS	64
 #define DELAY_STEP	300
 
