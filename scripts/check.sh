@@ -6,7 +6,10 @@
 count=${1:-}
 # Seconds for each run of the torture test.
 export TORTURE=10
-[ "$count" != 1 ] || TORTURE=1
+if [ "$count" = 1 ]; then
+	TORTURE=1
+	export ABIS="64 32"
+fi
 [ -z "$UNPATCHED" ] || count=${count:-1}
 
 "$scripts/setup.sh"

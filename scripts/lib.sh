@@ -98,7 +98,7 @@ kmake() {
 		cc="ccache gcc"
 		export CCACHE_BASEDIR=$work CCACHE_NOHASHDIR=1
 	fi
-	make -C "$dir" -j"$(nproc)" CC="$cc" KBUILD_BUILD_USER=pkeys \
+	make -C "$dir" -j"$(($(nproc) + 1))" CC="$cc" KBUILD_BUILD_USER=pkeys \
 		KBUILD_BUILD_HOST=localhost \
 		KBUILD_BUILD_TIMESTAMP="Thu Jan 1 00:00:00 UTC 1970" "$@"
 }

@@ -33,7 +33,7 @@ unpack_stock() {
 }
 
 abis=
-for abi in 64 32 x32; do
+for abi in ${ABIS:-64 32 x32}; do
 	if can_build "$abi"; then
 		abis="$abis $abi"
 	else
