@@ -53,7 +53,7 @@ make_tree() {
 	git -C "$new" config user.email "$GIT_AUTHOR_EMAIL"
 	git -C "$new" config gc.auto 0
 	# -f: Debian's source has a .gitignore that ignores everything.
-	git -C "$new" add -f .
+	git -C "$new" -c core.compression=0 -c core.fsync=none add -f .
 	GIT_AUTHOR_DATE='@0 +0000' GIT_COMMITTER_DATE='@0 +0000' \
 		git -C "$new" commit -q -m "Linux source as it came"
 	git -C "$new" tag base
