@@ -9,7 +9,7 @@ use JSON::PP;
 use TAP::Parser;
 
 my ($tree, $known_file, @boots) = @ARGV;
-my (@rows, @failures, %skips, @known);
+my (@rows, @failures, @notes, %skips, @known);
 
 sub slurp {
 	my ($file) = @_;
@@ -46,8 +46,16 @@ sub program {
 	my ($boot, $test) = @_;
 	my $tap = slurp("$boot/$test.tap");
 	my $status = slurp("$boot/$test.status");
+	my $again = slurp("$boot/$test.again.status");
 	my ($passed, $failed, $skipped) = (0, 0, 0);
 	my @what;
+
+	# A second run that went well counts, and is told.
+	if (defined $again && $again == 0) {
+		push @notes, basename($boot) . ": $test failed, and passed when run again";
+		$tap = slurp("$boot/$test.again.tap");
+		$status = $again;
+	}
 
 	if (!defined $tap || !defined $status) {
 		failed($boot, $test, 'brought no result');
@@ -149,6 +157,7 @@ for my $boot (@boots) {
 my ($passed, $failed, $skipped) = (0, 0, 0);
 print "\n";
 print "skipped $skips{$_}: $_\n" for sort keys %skips;
+print "note: $_\n" for @notes;
 print "FAILED: $_\n" for @failures;
 printf "\n%-16s %-28s %7s %7s %7s\n", qw(boot test passed failed skipped);
 for (@rows) {
