@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Measure the unpatched and the patched kernel, built alike, in the same emulated
 # machine: a table, and the curves as pictures. Into Documentation/benchmark/.
+export CONFIG=bench
 . "$(dirname "$0")/lib.sh"
 
 results=$work/results
