@@ -138,11 +138,8 @@ static void pkru_set_rights(int pkey, u32 access_rights)
 {
 	int shift = pkey * PKRU_BITS_PER_PKEY;
 	u32 mask = (PKRU_AD_BIT | PKRU_WD_BIT) << shift;
-	u32 old = rdpkru(), new = (old & ~mask) | access_rights << shift;
 
-	/* WRPKRU costs much more than the comparison. */
-	if (new != old)
-		wrpkru(new);
+	write_pkru((read_pkru() & ~mask) | access_rights << shift);
 }
 
 /*
@@ -163,8 +160,15 @@ static bool mm_pkey_map_change(struct mm_struct *mm, union pkey_map old,
  */
 static int sysctl_pkey_reuse_mapped __read_mostly = 1;
 
-static struct ctl_table pkey_sysctls[] = {
-	{
+/*
+ * Linux before 6.11 looks for an empty entry behind the last one, later ones take
+ * the size of the table from its type.
+ */
+static struct {
+	struct ctl_table table[1];
+	struct ctl_table end;
+} pkey_sysctls = {
+	.table = { {
 		.procname	= "pkey_reuse_mapped",
 		.data		= &sysctl_pkey_reuse_mapped,
 		.maxlen		= sizeof(sysctl_pkey_reuse_mapped),
@@ -172,12 +176,12 @@ static struct ctl_table pkey_sysctls[] = {
 		.proc_handler	= proc_dointvec_minmax,
 		.extra1		= SYSCTL_ZERO,
 		.extra2		= SYSCTL_ONE,
-	},
+	} },
 };
 
 static int __init pkey_sysctl_init(void)
 {
-	register_sysctl_init("vm", pkey_sysctls);
+	register_sysctl_init("vm", pkey_sysctls.table);
 	return 0;
 }
 late_initcall(pkey_sysctl_init);
@@ -238,15 +242,15 @@ static __always_inline void pkru_catch_up(struct mm_struct *mm)
 		pkru_revoke(mm, epoch);
 }
 
-/* The keys whose rights differ in two values of PKRU, one bit a key. */
-static u16 pkru_changed(u32 a, u32 b)
+/* The keys to which @after has a right that @before has not, one bit a key. */
+static u16 pkru_opened(u32 before, u32 after)
 {
-	u32 mask = PKRU_AD_BIT | PKRU_WD_BIT;
+	u32 opened = before & ~after;
 	u16 pkeys = 0;
 	int pkey;
 
-	for (pkey = 0; pkey < PKEY_MAP_KEYS; pkey++, mask <<= PKRU_BITS_PER_PKEY)
-		if ((a ^ b) & mask)
+	for (pkey = 0; opened; pkey++, opened >>= PKRU_BITS_PER_PKEY)
+		if (opened & (PKRU_AD_BIT | PKRU_WD_BIT))
 			pkeys |= BIT(pkey);
 	return pkeys;
 }
@@ -254,15 +258,24 @@ static u16 pkru_changed(u32 a, u32 b)
 /*
  * The frame was saved before keys were re-issued. What it has brought back of
  * rights to them is disabled again (contract F6). Rights that the signal handler
- * has written into the frame are not old ones and stay. A re-issue that comes
- * after this has the task's work queued.
+ * has added in the frame are not old ones and stay, if it is from the frame that
+ * PKRU was restored at all. A re-issue that comes after this has the task's work
+ * queued.
  */
-void __pkeys_restore_sigframe(struct pkeys_sigframe frame)
+void __pkeys_restore_sigframe(const struct _fpx_sw_bytes *sw_bytes, u64 epoch)
 {
-	u16 revoked = mm_pkeys_reissued(current->mm, frame.stamp - 1);
+	u64 saved = sw_bytes->pkey_stamp - 1;
+	u32 pkru = read_pkru();
+	u16 revoked;
 
-	revoked &= ~pkru_changed(frame.pkru, read_pkru());
-	write_pkru(pkru_without(read_pkru(), revoked));
+	/* Made in another address space: older than every re-issue in this one. */
+	if (saved > epoch)
+		saved = 0;
+
+	revoked = mm_pkeys_reissued(current->mm, saved);
+	if (sw_bytes->xfeatures & XFEATURE_MASK_PKRU)
+		revoked &= ~pkru_opened(sw_bytes->pkru, pkru);
+	write_pkru(pkru_without(pkru, revoked));
 }
 
 /* Runs on the task's way to user mode, and when it exits: it has no mm then. */
@@ -371,6 +384,12 @@ static void pkey_ipi(void *unused)
 {
 }
 
+/* Is the current task the only one that uses @mm? Then nobody else can join. */
+static bool mm_has_one_user(struct mm_struct *mm)
+{
+	return atomic_read(&mm->mm_users) == 1;
+}
+
 /*
  * Make all other tasks that use @mm give up what was re-issued, before their
  * next instruction in user mode.
@@ -381,19 +400,25 @@ static void mm_pkeys_revoke(struct mm_struct *mm, int pkey)
 	unsigned long flags;
 	int users, found;
 
+	/* Those that left the mm do not run user code any more. */
+	if (mm_has_one_user(mm))
+		return;
+
 	/* (C): write the epoch, then walk; new tasks are listed, then read it. */
 	smp_mb();
 
 	/*
 	 * No thread joins this group while siglock is held, so if the group has
 	 * as many tasks as the mm has users there are no others. Tasks that
-	 * exit meanwhile make it look as if there were, which does no harm.
+	 * exit meanwhile, and users that are not tasks, make it look as if
+	 * there were, which does no harm.
 	 */
-	lock_task_sighand(current, &flags);
+	spin_lock_irqsave(&current->sighand->siglock, flags);
 	users = atomic_read(&mm->mm_users);
 	found = mm_pkeys_revoke_threads(mm);
-	unlock_task_sighand(current, &flags);
+	spin_unlock_irqrestore(&current->sighand->siglock, flags);
 
+	/* To the end: of those found some are new, and must not stand for old ones. */
 	if (found < users) {
 		rcu_read_lock();
 		for_each_process(group)
@@ -402,6 +427,10 @@ static void mm_pkeys_revoke(struct mm_struct *mm, int pkey)
 		rcu_read_unlock();
 	}
 	trace_pkey_reissue(pkey, mm->context.pkey_epoch, found - 1);
+
+	/* The other users are no tasks, or not on the list yet: (C). */
+	if (found == 1)
+		return;
 
 	/*
 	 * (A): set the flags, then read on which processors the mm is. One that
@@ -500,12 +529,6 @@ static noinline int mm_pkey_take(struct mm_struct *mm, enum pkey_use use)
 	return pkey;
 }
 
-/* Is the current task the only one that uses @mm? Then nobody else can join. */
-static bool mm_has_one_user(struct mm_struct *mm)
-{
-	return atomic_read(&mm->mm_users) == 1;
-}
-
 /*
  * What mm_pkey_take() does for user space, where that needs no lock: the first
  * choice is right, and was never used, or there is nobody else. That is nearly
@@ -588,52 +611,6 @@ int arch_pkey_free(int pkey)
 
 	trace_pkey_free(pkey, mm_pkey_mappings(mm, pkey));
 	return 0;
-}
-
-/**
- * arch_pkey_get() - Keep a key from being re-issued while it is attached
- * @pkey: Any number.
- *
- * The key is not clean (contract F1) from before it is looked at until its new
- * mappings are counted:
- *
- *    pkey_mprotect(p, n, prot, 5)         another task
- *      5 is allocated
- *                                         pkey_free(5)
- *                                         pkey_alloc(): no mapping has 5
- *                                           5 is handed out as clean
- *      a mapping of p gets key 5
- *
- * The count goes up before do_mprotect_pkey() looks at the map again, under
- * mmap_lock; pkey_alloc() reads the count after it has read the map. The look
- * that is taken here keeps calls with a wrong key from disturbing the count.
- *
- * Context: Process context, no lock needed. Undone by arch_pkey_put().
- * Return: False if @pkey may not be attached to mappings (contract C1).
- */
-bool arch_pkey_get(int pkey)
-{
-	struct mm_struct *mm = current->mm;
-
-	if (!mm_pkey_is_allocated(mm, pkey))
-		return false;
-	if (pkey == ARCH_DEFAULT_PKEY)
-		return true;
-
-	atomic64_add(PKEY_ATTACHING, &mm->context.pkey_mappings[pkey]);
-	/* Count, then look; on x86 this costs nothing. */
-	smp_mb__after_atomic();
-	return true;
-}
-
-/**
- * arch_pkey_put() - The key is attached, or could not be
- * @pkey: What arch_pkey_get() said true to.
- */
-void arch_pkey_put(int pkey)
-{
-	if (pkey != ARCH_DEFAULT_PKEY)
-		atomic64_sub(PKEY_ATTACHING, &current->mm->context.pkey_mappings[pkey]);
 }
 
 /**
@@ -828,8 +805,8 @@ DEFINE_DEBUGFS_ATTRIBUTE(init_pkru_fops, init_pkru_get, init_pkru_set, "0x%llx\n
 static int __init init_pkru_debugfs(void)
 {
 	if (arch_pkeys_enabled())
-		debugfs_create_file("init_pkru", 0600, arch_debugfs_dir, NULL,
-				    &init_pkru_fops);
+		debugfs_create_file_unsafe("init_pkru", 0600, arch_debugfs_dir,
+					   NULL, &init_pkru_fops);
 	return 0;
 }
 late_initcall(init_pkru_debugfs);

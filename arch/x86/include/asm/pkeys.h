@@ -73,56 +73,34 @@ static inline void pkeys_flush_thread(void)
 #define pkeys_task_visible pkeys_task_visible
 void pkeys_task_visible(struct task_struct *p);
 
-/*
- * struct pkeys_sigframe - What a signal frame says about the PKRU in it
- * @stamp: The epoch of that PKRU, plus 1: 0 is what frames have that the kernel
- *	did not make.
- * @pkru: What it was when the frame was made.
- *
- * It lies in three of the words that XSAVE leaves to software.
- */
-struct pkeys_sigframe {
-	u64 stamp;
-	u32 pkru;
-} __packed;
-
-static inline struct pkeys_sigframe pkeys_read_sigframe(const struct _fpx_sw_bytes *sw_bytes)
-{
-	struct pkeys_sigframe frame;
-
-	memcpy(&frame, &sw_bytes->padding[1], sizeof(frame));
-	return frame;
-}
-
+/* A signal frame is made: say in it how old the rights are that it holds. */
 static inline void pkeys_save_sigframe(struct _fpx_sw_bytes *sw_bytes, u32 pkru)
 {
-	struct pkeys_sigframe frame = {
-		.stamp = current->thread.pkey_epoch + 1,
-		.pkru = pkru,
-	};
+	if (!arch_pkeys_enabled())
+		return;
 
-	if (arch_pkeys_enabled())
-		memcpy(&sw_bytes->padding[1], &frame, sizeof(frame));
+	sw_bytes->pkey_stamp = current->thread.pkey_epoch + 1;
+	sw_bytes->pkru = pkru;
 }
 
-void __pkeys_restore_sigframe(struct pkeys_sigframe frame);
+void __pkeys_restore_sigframe(const struct _fpx_sw_bytes *sw_bytes, u64 epoch);
 
 /**
  * pkeys_restore_sigframe() - sigreturn has loaded PKRU from a signal frame
- * @frame: What the frame says about that PKRU.
+ * @sw_bytes: What the frame says about that PKRU.
  *
  * Context: Process context, on the way to user mode.
  */
-static inline void pkeys_restore_sigframe(struct pkeys_sigframe frame)
+static inline void pkeys_restore_sigframe(const struct _fpx_sw_bytes *sw_bytes)
 {
 	/* Pairs with mm_pkey_stamp(): the keys are read after this. */
 	u64 epoch = smp_load_acquire(&current->mm->context.pkey_epoch);
 
-	/* Nothing was re-issued since; a stamp of 0 is the highest number here. */
-	if (likely(frame.stamp - 1 >= epoch))
+	/* Nothing was re-issued since, or the frame does not say. */
+	if (likely(sw_bytes->pkey_stamp == epoch + 1 || !sw_bytes->pkey_stamp))
 		return;
 
-	__pkeys_restore_sigframe(frame);
+	__pkeys_restore_sigframe(sw_bytes, epoch);
 }
 
 /* May user space attach the key? For do_mprotect_pkey(). */
@@ -160,8 +138,46 @@ static inline int arch_override_mprotect_pkey(struct vm_area_struct *vma, int pr
 int arch_pkey_alloc(unsigned long access_rights);
 int arch_pkey_free(int pkey);
 
-bool arch_pkey_get(int pkey);
-void arch_pkey_put(int pkey);
+/**
+ * arch_pkey_get() - Keep a key from being re-issued while it is attached
+ * @pkey: Any number.
+ *
+ * From here on a key that is allocated is not clean (contract F1), if it is freed,
+ * until its new mappings are counted:
+ *
+ *	pkey_mprotect(p, n, prot, 5)         another task
+ *	  5 is allocated
+ *	                                     pkey_free(5)
+ *	                                     pkey_alloc(): no mapping has 5
+ *	                                       5 is handed out as clean
+ *	  a mapping of p gets key 5
+ *
+ * What counts is the second look at the map, by do_mprotect_pkey() under mmap_lock:
+ * this counts, then that looks; pkey_alloc() reads the map, then the count. The
+ * first look, here, keeps calls with a wrong key from disturbing the count.
+ *
+ * Context: Process context, no lock needed. Undone by arch_pkey_put().
+ * Return: False if @pkey may not be attached to mappings (contract C1).
+ */
+static inline bool arch_pkey_get(int pkey)
+{
+	struct mm_struct *mm = current->mm;
+
+	if (!mm_pkey_is_allocated(mm, pkey))
+		return false;
+
+	/* A locked instruction, so a full barrier on x86. */
+	if (pkey != ARCH_DEFAULT_PKEY)
+		atomic64_add(PKEY_ATTACHING, &mm->context.pkey_mappings[pkey]);
+	return true;
+}
+
+/* The key is attached, or could not be. */
+static inline void arch_pkey_put(int pkey)
+{
+	if (pkey != ARCH_DEFAULT_PKEY)
+		atomic64_sub(PKEY_ATTACHING, &current->mm->context.pkey_mappings[pkey]);
+}
 
 /* Count a mapping in, under the key that its vm_flags say. */
 #define vma_pkey_add vma_pkey_add
@@ -250,19 +266,11 @@ static inline void pkeys_flush_thread(void)
 {
 }
 
-struct pkeys_sigframe {
-};
-
-static inline struct pkeys_sigframe pkeys_read_sigframe(const struct _fpx_sw_bytes *sw_bytes)
-{
-	return (struct pkeys_sigframe){};
-}
-
 static inline void pkeys_save_sigframe(struct _fpx_sw_bytes *sw_bytes, u32 pkru)
 {
 }
 
-static inline void pkeys_restore_sigframe(struct pkeys_sigframe frame)
+static inline void pkeys_restore_sigframe(const struct _fpx_sw_bytes *sw_bytes)
 {
 }
 

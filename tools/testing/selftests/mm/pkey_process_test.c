@@ -1039,13 +1039,13 @@ TEST_F_TIMEOUT(threads, alloc_and_free_at_once, THREADS_TIMEOUT)
 
 	ASSERT_TRUE(start_workers(worker, worker_rounds));
 	sum = join_workers(worker);
-	EXPECT_EQ(0, sum.key_twice);
-	EXPECT_EQ(0, sum.free_failed);
-	EXPECT_EQ(0, sum.not_a_key);
-	EXPECT_EQ(NR_WORKERS * NR_ROUNDS * KEYS_PER_WORKER, sum.taken + sum.not_free);
-	EXPECT_EQ(PKEY_MASK_DEFAULT, pkey_attachable_mask());
-	EXPECT_EQ(PKEY_MAX, pkey_take_all(NULL));
-	if (!_metadata->exit_code && !sum.overlaps)
+	ASSERT_EQ(0, sum.key_twice);
+	ASSERT_EQ(0, sum.free_failed);
+	ASSERT_EQ(0, sum.not_a_key);
+	ASSERT_EQ(NR_WORKERS * NR_ROUNDS * KEYS_PER_WORKER, sum.taken + sum.not_free);
+	ASSERT_EQ(PKEY_MASK_DEFAULT, pkey_attachable_mask());
+	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
+	if (!sum.overlaps)
 		SKIP(return, "no two calls ever overlapped");
 }
 
@@ -1161,23 +1161,23 @@ TEST_F_TIMEOUT(threads, fork_meanwhile, THREADS_TIMEOUT)
 	__atomic_store_n(&workers.stop, true, __ATOMIC_SEQ_CST);
 	sum = join_workers(worker);
 
-	EXPECT_EQ(NR_FORKS, forked);
+	ASSERT_EQ(NR_FORKS, forked);
 	for (i = 0; i < NR_FORKS; i++) {
-		EXPECT_EQ(0, result[i].born_with & result[i].added);
-		EXPECT_EQ(PKEY_MASK_ALL, result[i].born_with | result[i].added);
-		EXPECT_EQ(result[i].added_nr, __builtin_popcount(result[i].added));
-		EXPECT_EQ(0, result[i].free_failed);
-		EXPECT_EQ(PKEY_MAX, result[i].nr_at_last);
+		ASSERT_EQ(0, result[i].born_with & result[i].added);
+		ASSERT_EQ(PKEY_MASK_ALL, result[i].born_with | result[i].added);
+		ASSERT_EQ(result[i].added_nr, __builtin_popcount(result[i].added));
+		ASSERT_EQ(0, result[i].free_failed);
+		ASSERT_EQ(PKEY_MAX, result[i].nr_at_last);
 		seen |= result[i].born_with;
 		common &= result[i].born_with;
 	}
 
 	/* Nor have the forks done harm here. */
-	EXPECT_EQ(0, sum.key_twice);
-	EXPECT_EQ(0, sum.free_failed);
-	EXPECT_EQ(PKEY_MASK_DEFAULT, pkey_attachable_mask());
-	EXPECT_EQ(PKEY_MAX, pkey_take_all(NULL));
-	if (!_metadata->exit_code && seen == common)
+	ASSERT_EQ(0, sum.key_twice);
+	ASSERT_EQ(0, sum.free_failed);
+	ASSERT_EQ(PKEY_MASK_DEFAULT, pkey_attachable_mask());
+	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
+	if (seen == common)
 		SKIP(return, "each child was born with the same keys");
 }
 

@@ -1613,7 +1613,7 @@ FIXTURE_SETUP(setting)
 	ASSERT_EQ(0, sys_pkey_free(KEY));
 }
 
-FIXTURE_TEARDOWN_PARENT(setting)
+FIXTURE_TEARDOWN(setting)
 {
 	restore_setting();
 }
@@ -1869,11 +1869,8 @@ TEST_F(setting, last_resort_stays_last)
 
 int main(int argc, char **argv)
 {
-	int ret;
-
 	setting_at_start = read_setting(SETTING);
-	ret = test_harness_run(argc, argv);
-	/* A test that ran out of time has not done so. */
-	restore_setting();
-	return ret;
+	/* For a test that ran out of time and has not done so. */
+	atexit(restore_setting);
+	return test_harness_run(argc, argv);
 }

@@ -2011,7 +2011,7 @@ static void set_reuse_mapped(int value)
 	int fd = open(SYSCTL, O_WRONLY);
 
 	if (fd >= 0 && write(fd, value ? "1" : "0", 1) != 1)
-		ksft_perror("cannot write " SYSCTL);
+		ksft_print_msg("cannot write %s: %s\n", SYSCTL, strerror(errno));
 	if (fd >= 0)
 		close(fd);
 }
@@ -2230,7 +2230,7 @@ static void start_arena(void)
 
 	pid = fork();
 	if (pid < 0)
-		ksft_exit_fail_perror("fork()");
+		ksft_exit_fail_msg("fork(): %s\n", strerror(errno));
 	if (!pid)
 		run_in_arena();
 
@@ -2347,7 +2347,7 @@ int main(int argc, char **argv)
 	page_size = pkey_page_size();
 	shared = pkey_map_shared(sizeof(*shared));
 	if (!shared)
-		ksft_exit_fail_perror("mmap()");
+		ksft_exit_fail_msg("mmap(): %s\n", strerror(errno));
 
 	may_set = can_set_sysctl(&sysctl);
 	if (!may_set)
