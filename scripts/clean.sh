@@ -16,5 +16,6 @@ for tree in "$BUILD"/*/linux; do
 	[ -z "$(git -C "$tree" config --get-regexp '^harness\.' 2>/dev/null)" ] ||
 		rm -rf "$(dirname "$tree")"
 done
+rm -rf "$BUILD/apt"
 rm -f "$BUILD/apt.log" "$BUILD"/kvm-trial-*
 [ ! -d "$BUILD" ] || rmdir --ignore-fail-on-non-empty "$BUILD"

@@ -74,6 +74,16 @@ if [ -n "$KERNEL" ]; then
 else
 	work=$BUILD/$BASE
 fi
+# Where the source comes from. What Debian 12 does not have, a later suite does:
+# scripts/fetch.sh gets it from there, and needs only the keys.
+case $BASE in
+6.1|6.12)
+	suite='' source_package=linux-source-$BASE
+	source=/usr/src/linux-source-$BASE.tar.xz ;;
+*)
+	suite=trixie-backports source_package=debian-archive-keyring
+	source=$BUILD/apt/linux-source-$BASE.tar.xz ;;
+esac
 tree=$work/linux
 pristine=$work/linux-unpatched
 

@@ -18,7 +18,7 @@ needed="
 # compilers, and where it had to go for those, gcc can still do it.
 echo 'int main(void) { return 0; }' | gcc -m32 -static -x c -o /dev/null - 2>/dev/null ||
 	needed="$needed gcc-multilib:"
-[ -n "$KERNEL" ] || needed="$needed linux-source-$BASE:"
+[ -n "$KERNEL" ] || needed="$needed $source_package:"
 # What only one target needs.
 needed="$needed ${PACKAGES:-}"
 
@@ -32,17 +32,8 @@ for entry in $needed; do
 		missing="$missing $command"
 	fi
 done
-[ -n "$missing" ] || exit 0
-
-command -v apt-get >/dev/null || die "please install these tools first:$missing"
-sudo=
-if [ "$(id -u)" != 0 ]; then
-	command -v sudo >/dev/null || die "run as root, or install first:$missing"
-	sudo=sudo
-fi
 
 log=$BUILD/apt.log
-mkdir -p "$BUILD"
 
 # shellcheck disable=SC2086
 install() {
@@ -52,7 +43,19 @@ install() {
 		>"$log" 2>&1 </dev/null
 }
 
-if ! step "installing packages:$missing" install; then
-	tail -n 20 "$log" >&2
-	die "apt-get could not install the packages above; its log is in $log"
+if [ -n "$missing" ]; then
+	command -v apt-get >/dev/null || die "please install these tools first:$missing"
+	sudo=
+	if [ "$(id -u)" != 0 ]; then
+		command -v sudo >/dev/null || die "run as root, or install first:$missing"
+		sudo=sudo
+	fi
+	mkdir -p "$BUILD"
+	if ! step "installing packages:$missing" install; then
+		tail -n 20 "$log" >&2
+		die "apt-get could not install the packages above; its log is in $log"
+	fi
 fi
+
+[ -n "$KERNEL" ] || [ -z "$suite" ] || [ -e "$source" ] ||
+	step "fetching linux-source-$BASE from $suite" "$scripts/fetch.sh"

@@ -7,7 +7,7 @@
 neutral_git
 in_tree() { git -C "$tree" "$@"; }
 
-from=${KERNEL:-/usr/src/linux-source-$BASE.tar.xz}
+from=${KERNEL:-$source}
 [ -e "$from" ] || die "$from is not there: install linux-source-$BASE, or name a source with KERNEL="
 [ -f "$from" ] || [ -f "$from/Kbuild" ] || die "$from is not a Linux kernel source"
 
