@@ -32,7 +32,7 @@ size() {
 
 sizes() {
 	local struct
-	cat "$top/configs/base.fragment" "$top/configs/$CONFIG.config" >"$work/bench.config"
+	config base.fragment "$CONFIG.config" >"$work/bench.config"
 	echo CONFIG_DEBUG_INFO_DWARF5=y >>"$work/bench.config"
 	quietly "$work/obj-bench${UNPATCHED:+-unpatched}.log" kmake "$src" -s O="$work/obj-bench${UNPATCHED:+-unpatched}" \
 		KCONFIG_ALLCONFIG="$work/bench.config" allnoconfig

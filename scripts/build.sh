@@ -3,21 +3,21 @@
 # Configure and build the kernel that BASE, CONFIG and UNPATCHED name.
 . "$(dirname "$0")/lib.sh"
 
-fragments=("$top/configs/base.fragment" "$top/configs/$CONFIG.config")
-[ -n "$UNPATCHED" ] || fragments+=("$top/configs/patched.fragment")
+fragments=(base.fragment "$CONFIG.config")
+[ -n "$UNPATCHED" ] || fragments+=(patched.fragment)
 
 # Options that were asked for and are not in .config: kconfig drops silently
 # what depends on something that is off.
 vanished() {
 	local line
-	cat "${fragments[@]}" | while read -r line; do
+	while read -r line; do
 		case $line in
 		CONFIG_*)	grep -qxF -e "$line" "$obj/.config" || echo "$line" ;;
 		"# CONFIG_"*" is not set")
 			line=${line#\# } line=${line% is not set}
 			! grep -q "^$line=" "$obj/.config" || echo "$line=n" ;;
 		esac
-	done
+	done <"$obj/wanted.config"
 }
 
 # Every time, because the patches change Kconfig files too; kconfig leaves a
@@ -25,7 +25,7 @@ vanished() {
 configure() {
 	local missing
 	mkdir -p "$obj"
-	cat "${fragments[@]}" >"$obj/wanted.config"
+	config "${fragments[@]}" >"$obj/wanted.config"
 	quietly "$obj/config.log" kmake "$src" -s O="$obj" \
 		KCONFIG_ALLCONFIG="$obj/wanted.config" allnoconfig
 	missing=$(vanished | tr '\n' ' ')

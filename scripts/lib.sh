@@ -99,6 +99,13 @@ image=$obj/arch/x86/boot/bzImage
 [ -f "$top/configs/$CONFIG.config" ] ||
 	die "CONFIG=$CONFIG is none of: $(cd "$top/configs" && for f in *.config; do printf '%s ' "${f%.config}"; done)"
 
+# config FILE...: of configs/, for this base: some options have other names there.
+config() {
+	local renamed=$top/configs/$BASE.sed
+	[ -f "$renamed" ] || renamed=/dev/null
+	(cd "$top/configs" && sed -f "$renamed" "$@")
+}
+
 # kmake DIRECTORY ARGUMENT...: the kernel's make, in the same way everywhere.
 # Fixed build stamps and paths relative to $work let ccache serve other clones.
 kmake() {

@@ -29,7 +29,7 @@ messages() {
 		[ ! -f "$from/${object%.o}.c" ] || targets+=("$object")
 	done
 	mkdir -p "$build"
-	cat "$top"/configs/{base.fragment,default.config,patched.fragment,verify.fragment} >"$build/wanted.config"
+	config base.fragment default.config {patched,verify}.fragment >"$build/wanted.config"
 	kmake "$from" -s O="$build" KCONFIG_ALLCONFIG="$build/wanted.config" "$@" allnoconfig >&2
 	for object in "${targets[@]}"; do rm -f "$build/$object"; done
 	kmake "$from" -s -k O="$build" KCFLAGS=-Wno-error "$@" "${targets[@]}" 2>&1 >/dev/null |

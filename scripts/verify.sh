@@ -47,8 +47,7 @@ builds() {
 	# Built only where the feature is in.
 	[ "$config" = default ] || targets=$(echo "$targets" | grep -v '^arch/x86/mm/pkeys.o$' || true)
 	[ -n "$targets" ] || return 0
-	cat "$top/configs/base.fragment" "$top/configs/$config.config" \
-		"$top/configs"/{patched,verify}.fragment >"$work/verify-$config.config"
+	config base.fragment "$config.config" {patched,verify}.fragment >"$work/verify-$config.config"
 	kmake "$scratch" -s O="$work/obj-verify-$config" \
 		KCONFIG_ALLCONFIG="$work/verify-$config.config" allnoconfig || return 1
 	# shellcheck disable=SC2086

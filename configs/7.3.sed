@@ -1,0 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0
+# Options that have another name in 7.3, or something else in their place.
+s/^CONFIG_PROC_SYSCTL=/CONFIG_SYSCTL=/
+s/^CONFIG_PREEMPT_VOLUNTARY=/CONFIG_PREEMPT_LAZY=/
