@@ -28,6 +28,7 @@
 #include <linux/mm.h>
 #include <linux/mman.h>
 #include <linux/pkeys.h>
+#include <linux/pkeys_compat.h>
 #include <linux/sched.h>
 #include <linux/syscalls.h>
 
@@ -44,7 +45,7 @@ static int mm_pkey_alloc_rights(struct mm_struct *mm, unsigned long access_right
 	if (pkey < 0)
 		return -ENOSPC;
 
-	err = arch_set_user_pkey_access(current, pkey, access_rights);
+	err = arch_set_user_pkey_access(pkey, access_rights);
 	if (!err)
 		return pkey;
 
