@@ -28,6 +28,13 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+/*
+ * Seconds after which a test counts as hanging. Tests wait for what happens and not
+ * for time, but an emulated processor on a busy machine is slow.
+ */
+#undef TEST_TIMEOUT_DEFAULT
+#define TEST_TIMEOUT_DEFAULT	180
+
 /* The keys of an address space, key 0 included, and the highest of them. */
 #define PKEY_NR			16
 #define PKEY_MAX		(PKEY_NR - 1)
