@@ -9,7 +9,7 @@ LINT_PACKAGES = sparse:sparse coccinelle:spatch codespell:codespell \
 	python3-sphinx:sphinx-build
 
 .DEFAULT_GOAL := help
-.PHONY: help run check build boot demo bench lint image apply export verify clean
+.PHONY: help run check build boot demo bench lint mutate image apply export verify clean
 
 help:
 	@echo 'make run                   set up, build, boot, run the tests once'
@@ -19,6 +19,7 @@ help:
 	@echo 'make demo                  a short program on the stock kernel and on ours, side by side'
 	@echo 'make bench                 what the calls cost on both kernels'
 	@echo 'make lint                  what reads the series without running it'
+	@echo 'make mutate                break the kernel on purpose, see which tests notice; long'
 	@echo 'make -s image              print the path of the bzImage, built if need be'
 	@echo 'make apply TREE=/path      apply the series to your own kernel git tree'
 	@echo 'make export                write patches/ and our files from the kernel git tree'
@@ -52,6 +53,9 @@ bench:
 lint:
 	@PACKAGES="$(LINT_PACKAGES)" scripts/setup.sh && scripts/tree.sh && \
 		UNPATCHED=1 scripts/tree.sh && scripts/lint.sh
+
+mutate:
+	@scripts/setup.sh && scripts/tree.sh && scripts/mutate.sh
 
 image:
 	@scripts/setup.sh && scripts/tree.sh && scripts/build.sh && scripts/image.sh

@@ -70,10 +70,9 @@ if [ -n "$PLAN" ]; then
 	echo "$PLAN"
 else
 	ls "$root/tests" | awk -v abis="$abis" \
-		'!match($0, /_(64|32|x32)$/) || index("," abis ",", "," substr($0, RSTART + 1) ",")' |
-		sed "s/^pkey_torture.*/& -t ${TORTURE:-10}/"
+		'!match($0, /_(64|32|x32)$/) || index("," abis ",", "," substr($0, RSTART + 1) ",")'
 	[ -n "$UNPATCHED" ] || echo kunit_pkey_map
-fi >"$results/planned"
+fi | sed "s/^pkey_torture_test[^ ]*$/& -t ${TORTURE:-10}/" >"$results/planned"
 
 # In the background, so that a signal ends this script, and the trap QEMU.
 failure=

@@ -1,0 +1,209 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# mutate.sh [NAME...]: break the kernel as scripts/mutants/NAME.patch says, boot it,
+# and see which tests notice. Without a name: all, and the table. A result is kept
+# until the mutant, the series or the configuration changes.
+#
+# A mutant says in its first line what is broken, then, each in a line:
+#  Clause:	of the contract, or "-"
+#  Boot:	as in scripts/boots, without the name; default 2 pku 64
+#  Tests:	the programs that are to notice
+#  Rebuild:	for a header, which half of the kernel includes: the files that
+#		use what is changed there, or change
+#  Equivalent:	why no test can notice
+. "$(dirname "$0")/lib.sh"
+
+mutants=$scripts/mutants
+table=$top/Documentation/testing/mutation.txt
+# To the scripts that build and boot, the broken tree is a tree like any other.
+lab=$work/mutants
+lab_work=$lab/${work##*/}
+broken=$lab_work/linux
+caught=$lab_work/caught
+# Seconds for a program and for a boot: what is broken may hang.
+: "${TEST_LIMIT:=120}" "${BOOT_LIMIT:=400}"
+export TEST_LIMIT BOOT_LIMIT TORTURE=3
+
+[ -z "$UNPATCHED" ] || die "there is nothing to break in the unpatched kernel"
+
+in_broken() { git -C "$broken" "$@"; }
+
+# field NAME PATCH
+field() { sed -n "/^diff /q; s/^$1:[[:space:]]*//p" "$2"; }
+boot_of() { field Boot "$1" | grep . || echo "default 2 pku 64"; }
+
+# The tree, and the tests that are not broken.
+set_up() {
+	[ -z "$(git -C "$tree" status --porcelain -uno)" ] ||
+		die "$tree has changes that are not committed: commit them first"
+	step "building the tests" "$scripts/tests.sh"
+	mkdir -p "$caught"
+	git -C "$tree" worktree prune
+	[ -e "$broken" ] || git -C "$tree" worktree add -q --detach "$broken" series
+	ln -sfn "$work/root" "$work/root.cpio.gz" "$lab_work/"
+	stamp=$({ git -C "$tree" diff refs/tags/base series -- . ':!Documentation' ':!MAINTAINERS'
+		  cat "$top"/configs/* "$scripts/guest-init" "$scripts/known-failures"; } | sha256sum)
+}
+
+# Headers look old, so that make builds what a mutant names and not half the kernel.
+age() { (cd "$broken" && xargs -r touch -d @0); }
+broken_headers() { in_broken diff --name-only -- '*.h'; }
+
+mend() {
+	local headers
+	headers=$(broken_headers)
+	in_broken checkout -q -f
+	age <<<"$headers"
+	in_broken checkout -q --detach series
+}
+
+# break_kernel PATCH
+break_kernel() {
+	local file
+	in_broken apply -C1 "$1" || die "$1 does not apply to the series any more"
+	for file in $(field Rebuild "$1"); do
+		echo "/* rebuild */" >>"$broken/$file"
+	done
+	[ -z "$(broken_headers)" ] || [ -n "$(field Rebuild "$1")" ] || die "$1 changes a header: it needs Rebuild:"
+	broken_headers | age
+}
+
+# The kernel is configured when its control is built.
+# shellcheck disable=SC2317
+compile() {
+	if [[ $1 == control-* ]]; then
+		BUILD=$lab CONFIG=$2 "$scripts/build.sh"
+	else
+		work=$lab_work kmake "$broken" O="$lab_work/obj-$2" bzImage
+	fi >"$lab_work/$1.log" 2>&1 </dev/null || die "$1 does not build, see $lab_work/$1.log"
+}
+
+# try NAME TESTS CONFIG CPUS PROCESSOR ABIS...: build and boot what is in the tree.
+# What failed goes to stdout, a line each.
+# shellcheck disable=SC2317
+try() {
+	local name=$1 tests=$2 config=$3
+	shift 3
+	compile "$name" "$config"
+	BUILD=$lab CONFIG=$config PLAN=${tests// /$'\n'} \
+		"$scripts/boot.sh" "$name" "$@" >>"$lab_work/$name.log" 2>&1
+	"$scripts/report.pl" "$tree" "$scripts/known-failures" "$lab_work/results/$name" \
+		>>"$lab_work/$name.log" || true
+	# What did not start because of another failure says nothing.
+	sed -n 's/; log: .*//; s/^FAILED: [^:]*: //p' "$lab_work/$name.log" |
+		grep -v 'brought no result' || true
+}
+
+# known NAME STAMP: is there a result?
+known() { [ "$(head -n 1 "$caught/$1" 2>/dev/null)" = "$2" ]; }
+
+# keep NAME STAMP: store the result, which comes from stdin.
+keep() {
+	{ echo "$2"; cat; } >"$caught/$1.new"
+	mv "$caught/$1.new" "$caught/$1"
+}
+
+# control BOOT: the kernel that is not broken, where all tests have to pass that
+# any mutant with this boot is given.
+control() {
+	local boot=$1 name tests result patch
+	name=control-$(cksum <<<"$boot" | cut -d' ' -f1)
+	tests=$(for patch in "$mutants"/*.patch; do
+		[ "$(boot_of "$patch")" != "$boot" ] || field Tests "$patch"
+	done | tr ' ' '\n' | sort -u | paste -s -d ' ')
+	known "$name" "$stamp $tests" && return
+	mend
+	# shellcheck disable=SC2086
+	result=$(step "the kernel as it is: $boot: $tests" try "$name" "$tests" $boot)
+	[ -z "$result" ] || die "tests fail on a kernel that is not broken: $result"
+	keep "$name" "$stamp $tests" </dev/null
+}
+
+mutate() {
+	local name=$1 patch=$mutants/$1.patch mark
+	[ -f "$patch" ] || die "there is no $patch"
+	mark="$stamp $(sha256sum <"$patch")"
+	known "$name" "$mark" && return
+	control "$(boot_of "$patch")"
+	mend
+	break_kernel "$patch"
+	# shellcheck disable=SC2046
+	step "$name: $(head -n 1 "$patch")" try "$name" "$(field Tests "$patch")" $(boot_of "$patch") >"$lab_work/result"
+	keep "$name" "$mark" <"$lab_work/result"
+}
+
+# Stdin: what failed. The first tests of each program, without their variants, and
+# how many more.
+summary() {
+	sed -E 's/: global\./: /; s/: (\w+)\.\w+\.(\w+)$/: \1.\2/' | awk '
+		function program_ends() {
+			if (count > 3) tests = tests " and " count - 3 " more"
+			if (count) print program ": " tests
+			count = 0
+		}
+		{
+			colon = index($0, ": ")
+			if (substr($0, 1, colon - 1) != program) program_ends()
+			program = substr($0, 1, colon - 1)
+			if (seen[$0]++) next
+			if (++count <= 3) tests = (count > 1 ? tests ", " : "") substr($0, colon + 2)
+		}
+		END { program_ends() }'
+}
+
+# What is to be said of a mutant; fails if that is not good enough.
+row() {
+	local name=$1 patch=$mutants/$1.patch reason found good=0
+	reason=$(field Equivalent "$patch")
+	found=$(tail -n +2 "$caught/$name" | summary)
+	if [ -n "$found" ]; then
+		found="caught by $found"
+		[ -z "$reason" ] || { found="is said to be equivalent, and was $found" good=1; }
+	elif [ -n "$reason" ]; then
+		found="equivalent: $reason"
+	else
+		found="NOT CAUGHT" good=1
+	fi
+	printf '%-6s %s: %s\n' "$(field Clause "$patch")" "$name" "$(head -n 1 "$patch")"
+	sed '1!s/^/          /; s/^/       /' <<<"$found"
+	return $good
+}
+
+names=$*
+[ -n "$names" ] || names=$(cd "$mutants" && basename -s .patch ./*.patch)
+set_up
+for name in $names; do mutate "$name"; done
+mend
+
+by_clause() {
+	local name
+	for name in $names; do
+		echo "$(field Clause "$mutants/$name.patch") $name"
+	done | sort -V | cut -d' ' -f2
+}
+
+report() {
+	local name missed=0 count=0
+	for name in $(by_clause); do
+		count=$((count + 1))
+		row "$name" || missed=$((missed + 1))
+	done
+	echo
+	echo "$((count - missed)) mutants caught or equivalent, $missed missed"
+	return $((missed > 0))
+}
+
+if [ $# -gt 0 ]; then
+	report
+	exit
+fi
+mkdir -p "$(dirname "$table")"
+cat >"$table" <<END
+Faults that were put into the kernel on purpose, and the tests that noticed: clause
+of the contract, name in scripts/mutants, what is broken, then for each program the
+first tests that failed. Written by make mutate, on Linux $BASE.
+
+END
+report >>"$table" || status=1
+tail -n 1 "$table"
+exit "${status:-0}"
