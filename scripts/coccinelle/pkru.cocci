@@ -4,7 +4,7 @@
 virtual report
 
 @r@
-identifier f != {pkru_set_rights, pkru_revoke, pkeys_restore_sigframe};
+identifier f != {pkru_set_rights, pkru_revoke, __pkeys_restore_sigframe};
 identifier write = {wrpkru, write_pkru, __write_pkru};
 position p;
 @@
