@@ -9,11 +9,12 @@ LINT_PACKAGES = sparse:sparse coccinelle:spatch codespell:codespell \
 	python3-sphinx:sphinx-build
 
 .DEFAULT_GOAL := help
-.PHONY: help run check build boot demo bench lint mutate image apply export verify clean
+.PHONY: help run check check-all build boot demo bench lint mutate image apply export verify clean
 
 help:
 	@echo 'make run                   set up, build, boot, run the tests once'
 	@echo 'make check                 all tests, in all boots; then verify'
+	@echo 'make check-all             and lint, other programs, data races, coverage'
 	@echo 'make build                 build the kernel and the test programs'
 	@echo 'make boot                  an interactive shell in the guest'
 	@echo 'make demo                  a short program on the stock kernel and on ours, side by side'
@@ -27,16 +28,19 @@ help:
 	@echo 'make clean                 remove what was built'
 	@echo
 	@echo 'BASE=6.12                  for which kernel'
-	@echo 'CONFIG=default             which file of configs/: default, nopkeys, debug'
+	@echo 'CONFIG=default             which file of configs/: default, nopkeys, debug, kcsan, gcov'
 	@echo 'UNPATCHED=1                the stock kernel (build, boot, image)'
 	@echo 'KERNEL=/path               this tree or tarball instead of the package, on a copy'
 	@echo 'BUILD=/path                where to build; default: build/'
 
 run:
-	@scripts/check.sh 1
+	@scripts/check.sh run
 
 check:
-	@scripts/check.sh
+	@scripts/check.sh check
+
+check-all:
+	@PACKAGES="$(LINT_PACKAGES)" scripts/setup.sh && scripts/check.sh all
 
 build:
 	@scripts/setup.sh && scripts/tree.sh && scripts/build.sh && scripts/tests.sh

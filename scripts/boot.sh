@@ -52,8 +52,23 @@ fi
 [ "$processor" = pku ] || cpu=$cpu,-pku
 # no_timer_check: on a busy host the emulated timer looks broken for a moment.
 append="console=ttyS0 panic=-1 oops=panic panic_on_warn=1 no_timer_check $*"
+initrd=$root.cpio.gz
+if [ "$abis" = foreign ]; then
+	initrd=$work/root-with-foreign.cpio.gz
+	cat "$root.cpio.gz" "$work/root-foreign.cpio.gz" >"$initrd"
+fi
 qemu+=(-cpu "$cpu" -smp "$cpus" -m 2G -nodefaults -display none -no-reboot
-	-kernel "$image" -initrd "$root.cpio.gz")
+	-kernel "$image" -initrd "$initrd")
+
+# The programs that we did not write. The seed is kept with the results.
+foreign() {
+	local seed=${SEED:-$RANDOM}
+	echo "stress-ng --pkey 4 --verify --timeout 60 --seed $seed"
+	printf 'trinity --dropprivs -q -C 4 -N 100000 -s %s' "$seed"
+	printf ' -c %s' madvise mincore mlock mmap mprotect mremap msync munlock munmap \
+		pkey_alloc pkey_free pkey_mprotect remap_file_pages
+	echo
+}
 
 if [ "$name" = shell ]; then
 	exec qemu-system-x86_64 "${qemu[@]}" -serial mon:stdio \
@@ -68,11 +83,17 @@ echo "BASE=$BASE CONFIG=$CONFIG UNPATCHED=$UNPATCHED -smp $cpus -cpu $cpu $appen
 # What never starts is missed when the results are read.
 if [ -n "$PLAN" ]; then
 	echo "$PLAN"
+elif [ "$abis" = foreign ]; then
+	foreign
 else
 	ls "$root/tests" | awk -v abis="$abis" \
 		'!match($0, /_(64|32|x32)$/) || index("," abis ",", "," substr($0, RSTART + 1) ",")'
 	[ -n "$UNPATCHED" ] || echo kunit_pkey_map
 fi | sed "s/^pkey_torture_test[^ ]*$/& -t ${TORTURE:-10}/" >"$results/planned"
+# Last, because it looks at what the others leave behind.
+if [ -z "$PLAN" ] && grep -qx CONFIG_DEBUG_KMEMLEAK=y "$obj/.config"; then
+	echo kmemleak >>"$results/planned"
+fi
 
 # In the background, so that a signal ends this script, and the trap QEMU.
 failure=

@@ -32,6 +32,9 @@ configure() {
 	[ -z "$missing" ] || die "these options of configs/ vanished from $obj/.config, a dependency is off: $missing"
 }
 
+# What a configuration wants make to be told, in lines of its own.
+make_arguments() { sed -n 's/^# make: //p' "$top/configs/$CONFIG.config"; }
+
 # Count what make does: a line that moves on a terminal, now and then elsewhere.
 progress() {
 	local count=0 start=$SECONDS next=$((SECONDS + 20))
@@ -48,7 +51,8 @@ progress() {
 }
 
 compile() {
-	kmake "$src" O="$obj" bzImage </dev/null 2>&1 | tee "$obj/build.log" | progress
+	# shellcheck disable=SC2046
+	kmake "$src" O="$obj" $(make_arguments) bzImage </dev/null 2>&1 | tee "$obj/build.log" | progress
 }
 
 configure

@@ -5,6 +5,7 @@
 use strict;
 use warnings;
 use File::Basename;
+use File::Spec::Functions 'abs2rel';
 use JSON::PP;
 use TAP::Parser;
 
@@ -23,14 +24,21 @@ for (split /\n/, slurp($known_file) // '') {
 		if /^(\w+)\s+(\S+)\s+(\d+)\s+(.*)/;
 }
 
+# Where what a test printed is, seen from here.
+sub log_of {
+	my ($boot, $test) = @_;
+	my ($log) = grep { -e } map { "$boot/$_" } "$test.tap", "$test.ktap", 'console.log';
+	return defined $log ? abs2rel($log) : '-';
+}
+
 sub row {
 	my ($boot, $test, $passed, $failed, $skipped) = @_;
-	push @rows, [basename($boot), $test, $passed, $failed, $skipped];
+	push @rows, [basename($boot), $test, $passed, $failed, $skipped, log_of($boot, $test)];
 }
 
 sub failed {
 	my ($boot, $test, $what) = @_;
-	push @failures, basename($boot) . ": $test: $what";
+	push @failures, basename($boot) . ": $test: $what; log: " . log_of($boot, $test);
 }
 
 # A program's status that its TAP does not explain.
@@ -137,9 +145,15 @@ sub kunit {
 }
 
 for my $boot (@boots) {
+	if (my $reason = slurp("$boot/left-out")) {
+		chomp $reason;
+		push @notes, basename($boot) . " is left out: $reason";
+		row($boot, 'left out', 0, 0, 1);
+	}
+	push @notes, split /\n/, slurp("$boot/notes") // '';
 	if (my $failure = slurp("$boot/failure")) {
 		chomp $failure;
-		failed($boot, 'boot', "$failure; log: $boot/console.log");
+		failed($boot, 'boot', $failure);
 		row($boot, 'boot', 0, 1, 0);
 	}
 	kunit($boot, $_) for sort glob "$boot/*.ktap";
@@ -159,9 +173,9 @@ print "\n";
 print "skipped $skips{$_}: $_\n" for sort keys %skips;
 print "note: $_\n" for @notes;
 print "FAILED: $_\n" for @failures;
-printf "\n%-16s %-28s %7s %7s %7s\n", qw(boot test passed failed skipped);
+printf "\n%-16s %-28s %7s %7s %7s  %s\n", qw(boot test passed failed skipped log);
 for (@rows) {
-	printf "%-16s %-28s %7d %7d %7d\n", @$_;
+	printf "%-16s %-28s %7d %7d %7d  %s\n", @$_;
 	$passed += $_->[2];
 	$failed += $_->[3];
 	$skipped += $_->[4];

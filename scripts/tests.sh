@@ -15,11 +15,11 @@ can_build() {
 		gcc "-m$1" -static -x c -o /dev/null - 2>/dev/null
 }
 
-# build_programs SOURCE OUTPUT NAME...: with the kernel's own Makefile, static.
+# build_programs DIRECTORY OUTPUT NAME...: with the kernel's own Makefile, static.
 build_programs() {
 	local from=$1 out=$2
 	shift 2
-	kmake "$from/$selftests" OUTPUT="$out" ARCH=x86_64 CC=gcc \
+	kmake "$from" OUTPUT="$out" ARCH=x86_64 CC=gcc \
 		KHDR_INCLUDES="-isystem $headers/include" \
 		EXTRA_CFLAGS="-static -mxsave -Wno-unused-result" "${@/#/$out/}"
 }
@@ -52,23 +52,26 @@ flavours() {
 quietly "$headers.log" kmake "$src" -s O="$headers-build" headers_install INSTALL_HDR_PATH="$headers"
 
 [ "$(cat "$stock/base" 2>/dev/null)" = "$(git -C "$tree" rev-parse refs/tags/base)" ] || unpack_stock
-stock_programs=$(flavours protection_keys pkey_sighandler_tests | grep -v x32)
+# Not in the same directory in each kernel, and not all in each.
+stock_sources=$(find "$stock/tools/testing/selftests" -name protection_keys.c -o -name pkey_sighandler_tests.c)
+# shellcheck disable=SC2046,SC2086
+stock_programs=$(flavours $(basename -s .c $stock_sources) | grep -v x32)
 mkdir -p "$stock/bin" "$ours"
 # shellcheck disable=SC2086
-quietly "$stock/build.log" build_programs "$stock" "$stock/bin" $stock_programs
+quietly "$stock/build.log" build_programs "$(dirname ${stock_sources%%$'\n'*})" "$stock/bin" $stock_programs
 
 programs=
 if [ -z "$UNPATCHED" ]; then
 	# shellcheck disable=SC2046
 	programs="$(flavours $(cd "$tree/$selftests" && basename -s .c pkey_*_test.c)) pkey_example"
 	# shellcheck disable=SC2086
-	quietly "$ours/build.log" build_programs "$tree" "$ours" $programs
+	quietly "$ours/build.log" build_programs "$tree/$selftests" "$ours" $programs
 fi
 
 # Not tests: they run on both kernels, to compare them.
 others=$(cd "$tree/$selftests" && find . -name pkey_bench.c -o -name pkey_demo.c | sed 's|./||; s|.c$||')
 # shellcheck disable=SC2086
-[ -z "$others" ] || quietly "$ours/build-others.log" build_programs "$tree" "$ours" $others
+[ -z "$others" ] || quietly "$ours/build-others.log" build_programs "$tree/$selftests" "$ours" $others
 
 rm -rf "$root"
 mkdir -p "$root"/{bin,dev,etc,proc,results,sys,tests,tmp}
@@ -79,5 +82,7 @@ for name in $others; do cp "$ours/$name" "$root/bin/"; done
 for name in $stock_programs; do cp "$stock/bin/$name" "$root/tests/"; done
 # protection_keys reads this file and wants some hundred lines in it.
 for i in $(seq 500); do echo "user$i:x:$i:$i::/:/bin/sh"; done >"$root/etc/passwd"
+# Whom trinity becomes.
+echo "nobody:x:65534:65534::/tmp:/bin/sh" >>"$root/etc/passwd"
 (cd "$root" && find . | sort | cpio -o -H newc -R 0:0 --quiet) | gzip -1 >"$root.cpio.gz.new"
 mv "$root.cpio.gz.new" "$root.cpio.gz"

@@ -1,0 +1,78 @@
+#!/usr/bin/perl
+# SPDX-License-Identifier: GPL-2.0
+# coverage.pl EXCEPTIONS TREE JSON...: add up what gcov counted, print how much of
+# each file was reached and each line that was not, with the reason. Fails if a
+# line has none.
+use strict;
+use warnings;
+use JSON::PP;
+
+my ($exceptions, $tree, @json) = @ARGV;
+my @files = qw(mm/pkeys.c arch/x86/mm/pkeys.c arch/x86/include/asm/pkeys.h
+	include/linux/pkey_map.h include/linux/pkeys.h);
+my (%lines, %branches, %why, @unexplained);
+
+open(my $in, '<', $exceptions) or die "$exceptions: $!\n";
+while (<$in>) {
+	chomp;
+	my ($file, $text, $reason) = split /\t+/;
+	$why{$file}{$text} = $reason if defined $reason;
+}
+
+# An inline function is in each object anew: a line is reached if one of them is.
+sub add {
+	my ($file, $line, $object) = @_;
+	my $number = $line->{line_number};
+	my $where = join ':', $object, $line->{function_name} // '', $number;
+	my $index = 0;
+
+	$lines{$file}{$number} += $line->{count};
+	$branches{$file}{"$where:" . $index++} += $_->{count} for @{$line->{branches}};
+}
+
+for (@json) {
+	open(my $in, '<', $_) or die "$_: $!\n";
+	while (<$in>) {
+		my $object = decode_json($_);
+		for my $source (@{$object->{files}}) {
+			my ($file) = grep { $source->{file} =~ m{(?:^|/)\Q$_\E$} } reverse @files;
+			next unless $file;
+			add($file, $_, $object->{data_file} =~ /arch/ ? 'arch' : 'mm')
+				for @{$source->{lines}};
+		}
+	}
+}
+
+sub percent {
+	my ($part, $whole) = @_;
+	return sprintf '%5.1f %% of %3d', 100 * $part / $whole, $whole;
+}
+
+sub missing {
+	my ($file) = @_;
+	my @missing = grep { !$lines{$file}{$_} } sort { $a <=> $b } keys %{$lines{$file}};
+	return unless @missing;
+
+	print "\n$file\n";
+	open(my $in, '<', "$tree/$file") or die "$tree/$file: $!\n";
+	my @text = <$in>;
+	for (@missing) {
+		my ($text) = $text[$_ - 1] =~ /^\s*(.*?)\s*$/;
+		my $reason = $why{$file}{$text};
+		push @unexplained, "$file:$_: $text" unless $reason;
+		printf "%5d  %s\n       %s\n", $_, $text, $reason // 'NOT EXPLAINED';
+	}
+}
+
+print "What all tests together reach in the boots with gcov, see scripts/boots.\n\n";
+for my $file (grep { $lines{$_} } @files) {
+	my ($all, $each) = ($lines{$file}, $branches{$file} // {});
+	my $ways = keys %$each;
+	printf "%-32s %s lines", $file, percent(scalar(grep { $_ } values %$all), scalar keys %$all);
+	printf ", %s branches", percent(scalar(grep { $_ } values %$each), $ways) if $ways;
+	print "\n";
+}
+print "\nLines that are not reached:\n";
+missing($_) for grep { $lines{$_} } @files;
+print STDERR "$_\n" for @unexplained;
+exit(@unexplained || !%lines ? 1 : 0);
