@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0
 # The harness: apply the series to a kernel, build it, boot it, test it.
 
-export BASE CONFIG UNPATCHED KERNEL BUILD TREE
+export BASE CONFIG UNPATCHED KERNEL BUILD TREE FROM
 
 # Package, and a command in it.
 LINT_PACKAGES = sparse:sparse coccinelle:spatch codespell:codespell \
 	shellcheck:shellcheck mandoc:mandoc clang:clang lld:ld.lld llvm:llvm-ar \
 	python3-sphinx:sphinx-build
+DEB_PACKAGES = dpkg-dev:dpkg-buildpackage debhelper:dh fakeroot:fakeroot kmod:depmod \
+	libdw-dev: openssl:openssl zstd:zstd
 
 .DEFAULT_GOAL := help
-.PHONY: help run check check-all build boot demo bench lint mutate image apply export verify clean
+.PHONY: help run check check-all build boot demo bench lint mutate image apply export verify \
+	port deb check-deb clean
 
 help:
 	@echo 'make run                   set up, build, boot, run the tests once'
@@ -25,9 +28,15 @@ help:
 	@echo 'make apply TREE=/path      apply the series to your own kernel git tree'
 	@echo 'make export                write patches/ and our files from the kernel git tree'
 	@echo 'make verify                prove that patches/ gives our files, and builds'
+	@echo 'make port FROM=7.3 KERNEL=/path/to/newer'
+	@echo '                           carry the series to another kernel, by rebase'
+	@echo 'make deb CONFIG=/path/to/config'
+	@echo '                           Debian packages of the patched kernel; default: the'
+	@echo '                           configuration of the running one'
+	@echo 'make check-deb             the same in the small configuration, and boot it'
 	@echo 'make clean                 remove what was built'
 	@echo
-	@echo 'BASE=6.12                  for which kernel'
+	@echo 'BASE=6.12                  for which kernel: 6.1, 6.12, 7.3'
 	@echo 'CONFIG=default             which file of configs/: default, nopkeys, debug, kcsan, gcov'
 	@echo 'UNPATCHED=1                the stock kernel (build, boot, image)'
 	@echo 'KERNEL=/path               this tree or tarball instead of the package, on a copy'
@@ -72,6 +81,17 @@ export:
 
 verify:
 	@scripts/setup.sh && scripts/tree.sh && scripts/verify.sh
+
+port:
+	@scripts/port.sh
+
+deb:
+	@PACKAGES="$(DEB_PACKAGES)" CONFIG= scripts/setup.sh && CONFIG= scripts/tree.sh && \
+		CONFIG= scripts/tests.sh && scripts/deb.sh
+
+check-deb:
+	@PACKAGES="$(DEB_PACKAGES)" scripts/setup.sh && scripts/tree.sh && scripts/build.sh && \
+		scripts/tests.sh && scripts/deb.sh check
 
 clean:
 	@scripts/clean.sh

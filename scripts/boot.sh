@@ -5,7 +5,7 @@
 . "$(dirname "$0")/lib.sh"
 
 name=$1
-: "${PLAN:=}" "${ICOUNT:=}"
+: "${PLAN:=}" "${ICOUNT:=}" "${IMAGE:=$image}"
 cpus=${2:-2} processor=${3:-pku} abis=${4:-64}
 shift $(($# < 4 ? $# : 4))
 root=$work/root${UNPATCHED:+-unpatched}
@@ -38,7 +38,7 @@ kvm_works() {
 	local trial
 	trial=$BUILD/kvm-trial-$(cat /proc/sys/kernel/random/boot_id)
 	[ -f "$trial" ] || timeout 20 qemu-system-x86_64 -accel kvm -cpu host -m 256M -nodefaults \
-		-display none -serial "file:$trial" -no-reboot -kernel "$image" \
+		-display none -serial "file:$trial" -no-reboot -kernel "$IMAGE" \
 		-append "console=ttyS0 panic=-1" >/dev/null 2>&1 </dev/null || true
 	grep -q "Linux version" "$trial"
 }
@@ -58,7 +58,7 @@ if [ "$abis" = foreign ]; then
 	cat "$root.cpio.gz" "$work/root-foreign.cpio.gz" >"$initrd"
 fi
 qemu+=(-cpu "$cpu" -smp "$cpus" -m 2G -nodefaults -display none -no-reboot
-	-kernel "$image" -initrd "$initrd")
+	-kernel "$IMAGE" -initrd "$initrd")
 
 # The programs that we did not write. The seed is kept with the results.
 foreign() {

@@ -35,21 +35,6 @@ configure() {
 # What a configuration wants make to be told, in lines of its own.
 make_arguments() { sed -n 's/^# make: //p' "$top/configs/$CONFIG.config"; }
 
-# Count what make does: a line that moves on a terminal, now and then elsewhere.
-progress() {
-	local count=0 start=$SECONDS next=$((SECONDS + 20))
-	while read -r _; do
-		count=$((count + 1))
-		if [ -t 2 ]; then
-			printf '\r    %d steps, %d s ' "$count" $((SECONDS - start)) >&2
-		elif [ "$SECONDS" -ge "$next" ]; then
-			say "    $count steps, $((SECONDS - start)) s"
-			next=$((SECONDS + 20))
-		fi
-	done
-	[ ! -t 2 ] || printf '\r\033[K' >&2
-}
-
 compile() {
 	# shellcheck disable=SC2046
 	kmake "$src" O="$obj" $(make_arguments) bzImage </dev/null 2>&1 | tee "$obj/build.log" | progress

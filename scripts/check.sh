@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # check.sh run|check|all: the first boot of scripts/boots; those of make check,
-# and verify; all of them, coverage and lint. With MINUTES=N what is long is left
-# out if it would hardly end N minutes from now.
+# and verify; all of them, the other kernels, coverage and lint. With MINUTES=N what
+# is long is left out if it would hardly end N minutes from now.
 . "$(dirname "$0")/lib.sh"
 
 what=${1:-check}
@@ -36,6 +36,14 @@ static() {
 	results="$results $work/results/$1"
 }
 
+# no_result DIRECTORY left-out|failure REASON: a row that says why there is none.
+no_result() {
+	rm -rf "$1"
+	mkdir -p "$1"
+	echo "$3" >"$1/$2"
+	results="$results $1"
+}
+
 # if_it_fits NAME MINUTES COMMAND...
 if_it_fits() {
 	local name=$1 minutes=$2
@@ -45,20 +53,38 @@ if_it_fits() {
 		return
 	fi
 	say "==> leaving out $name: it takes $minutes minutes"
-	rm -rf "${work:?}/results/$name"
-	mkdir -p "$work/results/$name"
-	echo "it takes $minutes minutes, which would be too long" >"$work/results/$name/left-out"
-	results="$results $work/results/$name"
+	no_result "$work/results/$name" left-out "it takes $minutes minutes, which would be too long"
 }
 
 long_boot() {
-	CONFIG=$3 "$scripts/build.sh"
-	boot "$@"
+	if CONFIG=$3 "$scripts/build.sh"; then
+		boot "$@"
+	else
+		no_result "$work/results/$1" failure "the kernel does not build"
+	fi
 }
 
 long_lint() {
 	UNPATCHED=1 "$scripts/tree.sh"
 	static lint
+}
+
+other_bases() { known_bases | tr ' ' '\n' | grep -vxF -e "$BASE" || true; }
+
+# other_base BASE: the first boot, with another kernel.
+other_base() {
+	local name=linux-$1
+	local dir=$BUILD/$1/results/$name
+	if ! BASE=$1 "$scripts/setup.sh"; then
+		no_result "$dir" left-out "its source cannot be had"
+	elif BASE=$1 "$scripts/tree.sh" && BASE=$1 "$scripts/build.sh" &&
+	     BASE=$1 step "building the tests" "$scripts/tests.sh"; then
+		BASE=$1 step "booting $name: default, 2 CPUs, pku" \
+			"$scripts/boot.sh" "$name" 2 pku 64,32,x32
+		results="$results $dir"
+	else
+		no_result "$dir" failure "the kernel or its tests do not build"
+	fi
 }
 
 if [ "$what" = run ]; then
@@ -76,6 +102,11 @@ while read -r line; do boot $line; done <<<"$short"
 [ "$what" = run ] || static verify
 
 if [ "$what" = all ]; then
+	if [ -z "$KERNEL" ]; then
+		for base in $(other_bases); do
+			if_it_fits "linux-$base" 10 other_base "$base"
+		done
+	fi
 	"$scripts/foreign.sh"
 	# shellcheck disable=SC2086
 	while read -r line; do

@@ -6,8 +6,16 @@
 [ -d "$tree/.git" ] || die "there is no kernel git tree in $tree: run make build first"
 [ -z "$(git -C "$tree" status --porcelain -uno)" ] || die "$tree has changes that are not committed: commit them first"
 
+[ ! -d "$tree/.git/rebase-merge" ] || die "$tree is in the middle of a rebase: finish it first"
+
 letter=$patches/0000-cover-letter.txt
 mkdir -p "$patches"
+# A series that make port has carried here begins with what the old one had.
+if ported=$(git -C "$tree" config harness.ported); then
+	[ -f "$letter" ] || cp "$top/patches/$ported/0000-cover-letter.txt" "$letter"
+	[ ! -f "$top/configs/$ported.sed" ] || [ -f "$top/configs/$BASE.sed" ] ||
+		cp "$top/configs/$ported.sed" "$top/configs/$BASE.sed"
+fi
 rm -f "$patches"/[0-9]*.patch
 # Everything that could differ from machine to machine is named.
 git -C "$tree" -c diff.algorithm=myers -c core.abbrev=12 -c format.useAutoBase=false \

@@ -45,6 +45,21 @@ quietly() {
 	fi
 }
 
+# Count what make does: a line that moves on a terminal, now and then elsewhere.
+progress() {
+	local count=0 start=$SECONDS next=$((SECONDS + 20))
+	while read -r _; do
+		count=$((count + 1))
+		if [ -t 2 ]; then
+			printf '\r    %d steps, %d s ' "$count" $((SECONDS - start)) >&2
+		elif [ "$SECONDS" -ge "$next" ]; then
+			say "    $count steps, $((SECONDS - start)) s"
+			next=$((SECONDS + 20))
+		fi
+	done
+	[ ! -t 2 ] || printf '\r\033[K' >&2
+}
+
 # In the harness's own trees git does the same for everybody, and knows who it is.
 neutral_git() {
 	export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1
@@ -52,9 +67,13 @@ neutral_git() {
 	export GIT_COMMITTER_NAME=$GIT_AUTHOR_NAME GIT_COMMITTER_EMAIL=$GIT_AUTHOR_EMAIL
 }
 
-# kernel_version TREE: its first two numbers.
+# kernel_version TREE|TARBALL: its first two numbers.
 kernel_version() {
-	sed -n 's/^VERSION = //p; s/^PATCHLEVEL = //p' "$1/Makefile" | paste -s -d .
+	if [ -f "$1" ]; then
+		tar -x -O -f "$1" --occurrence=1 --wildcards --no-wildcards-match-slash '*/Makefile'
+	else
+		cat "$1/Makefile"
+	fi | sed -n 's/^VERSION = //p; s/^PATCHLEVEL = //p' | paste -s -d .
 }
 
 # For which kernels there is a series.
@@ -65,6 +84,13 @@ own_files() {
 	(cd "$1" && grep -v '^#' "$scripts/own-files" |
 		while read -r pattern; do find . -path "./$pattern" -type f; done | sort)
 }
+
+# own_in_tree TREE: the same, of the commit that is checked out in a git tree.
+own_in_tree() { grep -v '^#' "$scripts/own-files" | xargs git -C "$1" ls-files --; }
+
+# share_objects TREE: $tree gets the objects of another git tree, by hard links, which
+# outlive that tree. Commits can then be carried over by three-way merges.
+share_objects() { cp -a -l -n "$1/.git/objects/." "$tree/.git/objects/"; }
 
 patches=$top/patches/$BASE
 if [ -n "$KERNEL" ]; then

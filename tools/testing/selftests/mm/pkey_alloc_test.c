@@ -570,6 +570,9 @@ TEST(free_rejects_execute_only_key)
 	ASSERT_LE(1, pkey);
 	EXPECT_EQ(-1, sys_pkey_free(pkey));
 	EXPECT_EQ(EINVAL, errno);
+	/* Nor is key 0 user space's beside it. */
+	EXPECT_EQ(-1, sys_pkey_free(0));
+	EXPECT_EQ(EINVAL, errno);
 	EXPECT_EQ(PKEY_MAX - 1, pkey_count_free());
 	EXPECT_TRUE(pkey_refused(PKEY_READ, code, pkey));
 }

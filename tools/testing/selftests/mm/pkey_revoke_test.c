@@ -26,6 +26,7 @@
 
 /* The arguments that make this program report its state instead of testing. */
 #define REPORT_ARG	"--report-to-fd"
+#define LOSE_RIGHTS_ARG	"--lose-rights"
 
 #define STACK_PAGES	8
 
@@ -106,23 +107,6 @@ static int wait_for(pid_t pid)
 	int status;
 
 	return waitpid(pid, &status, __WALL) == pid ? status : -1;
-}
-
-/* How does the kernel say that a task is? 'S' sleeps. */
-static char task_state(pid_t tid)
-{
-	char path[64], state = '?';
-	FILE *stat;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", tid);
-	stat = fopen(path, "r");
-	if (!stat)
-		return '?';
-
-	if (fscanf(stat, "%*d (%*[^)]) %c", &state) != 1)
-		state = '?';
-	fclose(stat);
-	return state;
 }
 
 /* What a holder does while its key is re-issued. */
@@ -283,7 +267,7 @@ static bool holder_start(struct holder *holder)
 
 	while (!LOAD(holder->ready))
 		sched_yield();
-	while (holder->doing != SPIN && task_state(holder->tid) != 'S')
+	while (holder->doing != SPIN && pkey_task_state(holder->tid) != 'S')
 		sched_yield();
 	return holder_stop(holder);
 }
@@ -623,6 +607,52 @@ TEST_F(full, many_holders_lose_rights)
 	}
 }
 
+/* A process that shares memory and has a thread of its own: that is the holder. */
+struct team {
+	struct holder holder;
+	bool first_exits;
+	unsigned int end;
+};
+
+static int team_run(void *arg)
+{
+	const int flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD;
+	char *stack = pkey_map(STACK_PAGES, RW);
+	struct team *team = arg;
+
+	if (!stack || clone(holder_run, stack + STACK_PAGES * pkey_page_size(), flags,
+			    &team->holder) < 0)
+		return 1;
+
+	if (!team->first_exits)
+		wait_while(&team->end, 0);
+	return 0;
+}
+
+/* F4: all threads of another process, also when its first thread has exited. */
+TEST_F(full, threads_of_another_process_lose_rights)
+{
+	struct team team;
+	pid_t pid;
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		memset(&team, 0, sizeof(team));
+		team.first_exits = i;
+		pid = start_process(team_run, &team, 0);
+		ASSERT_LE(0, pid);
+		while (!LOAD(team.holder.ready))
+			sched_yield();
+		while (pkey_task_state(pid) != (team.first_exits ? 'Z' : 'S'))
+			sched_yield();
+		ASSERT_TRUE(reissue(KEY));
+		STORE(team.holder.go, 1);
+		set_and_wake(&team.end, 1);
+		ASSERT_EQ(0, wait_for(pid));
+		EXPECT_REVOKED(0, KEY, team.holder.seen);
+	}
+}
+
 static void *reissue_thread(void *arg)
 {
 	bool *done = arg;
@@ -646,6 +676,58 @@ TEST_F(full, main_thread_loses_rights)
 		EXPECT_TRUE(done);
 		EXPECT_REVOKED(pkru_patterns[p], KEY, rdpkru());
 	}
+}
+
+/* Does this task lose its rights when a thread re-issues the key? All are taken. */
+static bool rights_are_lost(void)
+{
+	pthread_t thread;
+	bool done;
+
+	wrpkru(0);
+	if (pthread_create(&thread, NULL, reissue_thread, &done) ||
+	    pthread_join(thread, NULL))
+		return false;
+
+	return done && only_revoked(0, KEY, rdpkru());
+}
+
+static bool reissue_often(void)
+{
+	int i;
+
+	for (i = 0; i < 10; i++)
+		if (!reissue(KEY))
+			return false;
+	return true;
+}
+
+/* E1, F4: re-issues before fork() do not hide the next one from the child. */
+TEST_F(full, reissues_before_fork)
+{
+	pid_t pid;
+
+	ASSERT_TRUE(reissue_often());
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid)
+		_exit(!rights_are_lost());
+	EXPECT_EQ(0, wait_for(pid));
+}
+
+/* E3, F4: nor do those before execve() from the new program. */
+TEST_F(full, reissues_before_execve)
+{
+	pid_t pid;
+
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		if (reissue_often())
+			execl("/proc/self/exe", "pkey_revoke_test", LOSE_RIGHTS_ARG, NULL);
+		_exit(2);
+	}
+	EXPECT_EQ(0, wait_for(pid));
 }
 
 static int reissue_process(void *arg)
@@ -2032,6 +2114,8 @@ int main(int argc, char **argv)
 	pkru_at_start = pkru_save();
 	if (argc == 3 && !strcmp(argv[1], REPORT_ARG))
 		return report_to(atoi(argv[2]));
+	if (argc == 2 && !strcmp(argv[1], LOSE_RIGHTS_ARG))
+		return pkey_take_all(NULL) != PKEY_MAX || !rights_are_lost();
 
 	return test_harness_run(argc, argv);
 }

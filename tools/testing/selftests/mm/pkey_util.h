@@ -475,4 +475,21 @@ static inline void *pkey_map_shared(size_t size)
 			 MAP_SHARED | MAP_ANONYMOUS, -1);
 }
 
+/* What a task does: 'S' sleeps, 'D' waits for a lock; '?' if there is no such task. */
+static inline char pkey_task_state(pid_t tid)
+{
+	char path[64], state = '?';
+	FILE *stat;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", tid);
+	stat = fopen(path, "r");
+	if (!stat)
+		return '?';
+
+	if (fscanf(stat, "%*d (%*[^)]) %c", &state) != 1)
+		state = '?';
+	fclose(stat);
+	return state;
+}
+
 #endif /* PKEY_UTIL_H */

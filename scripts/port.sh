@@ -1,0 +1,58 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Carry the series for one kernel, FROM, to another one, KERNEL, by rebase. Where
+# that conflicts it stops, as a rebase does, and says where; run it again to hear it
+# again.
+. "$(dirname "$0")/lib.sh"
+
+neutral_git
+in_tree() { git -C "$tree" "$@"; }
+
+# What remains to be said of a rebase that stopped.
+conflicts() {
+	local file subject
+	subject=$(in_tree log -1 --format=%s REBASE_HEAD)
+	in_tree diff --name-only --diff-filter=U | while read -r file; do
+		say "conflict in $file: $subject"
+	done
+	say "in $tree: resolve, git add -u, git rebase --continue; then make port again"
+	exit 1
+}
+
+finished() {
+	say "$tree has the series, $(in_tree rev-list --count refs/tags/base..series) commits; now make export, verify and check, each with BASE=$BASE KERNEL=$KERNEL"
+}
+
+[ -n "${FROM:+$KERNEL}" ] || die "name both: make port FROM=7.3 KERNEL=/path/to/newer"
+[ -d "$top/patches/$FROM" ] || die "there is no series for Linux $FROM: patches/ has $(known_bases)"
+BASE=$(kernel_version "$KERNEL")
+[ -n "$BASE" ] || die "$KERNEL is not a Linux kernel source"
+[ ! -d "$top/patches/$BASE" ] || die "there is a series for Linux $BASE already, in patches/$BASE"
+export BASE
+
+KERNEL='' BASE=$FROM "$scripts/setup.sh"
+KERNEL='' BASE=$FROM "$scripts/tree.sh"
+old=$BUILD/$FROM/linux
+from_base=$(git -C "$old" rev-parse refs/tags/base)
+from_series=$(git -C "$old" rev-parse series)
+
+"$scripts/tree.sh"
+[ ! -d "$tree/.git/rebase-merge" ] || conflicts
+if [ "$(in_tree config harness.ported || true)" = "$FROM" ] &&
+   in_tree merge-base --is-ancestor refs/tags/base series; then
+	finished
+	exit
+fi
+
+share_objects "$old"
+# Of the files that are wholly ours the series has the right version, whatever
+# changed in this kernel's.
+in_tree config merge.ours-alone.driver 'cp %B %A'
+own_in_tree "$old" | sed 's|.*|/& merge=ours-alone|' >"$tree/.git/info/attributes"
+
+in_tree config harness.ported "$FROM"
+in_tree checkout -q --detach refs/tags/base
+in_tree branch -q -f series "$from_series"
+in_tree -c advice.mergeConflict=false rebase -q --onto refs/tags/base "$from_base" series >"$work/port.log" 2>&1 ||
+	conflicts
+finished

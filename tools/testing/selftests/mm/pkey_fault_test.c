@@ -1,0 +1,1124 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Tests of protection keys on x86 when memory runs out: of all allocations that
+ * a call makes the first fails, then the second, and so on until it makes no
+ * more. A call that fails says ENOMEM and has changed nothing: mappings, what is
+ * in them, keys and rights. It succeeds when it is made again. After each call
+ * the mappings that the kernel counts for each key are those that there are.
+ *
+ * An allocation fails whose number is written to /proc/self/fail-nth, which
+ * takes CONFIG_FAILSLAB, CONFIG_FAIL_PAGE_ALLOC and settings in debugfs.
+ */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+
+#include "../kselftest_harness.h"
+#include "pkey_util.h"
+
+#define RW		(PROT_READ | PROT_WRITE)
+
+/* The argument that makes this program look at itself after execve(). */
+#define REPORT_ARG	"--after-execve"
+
+/* Where nothing else is: neither the heap nor what mmap() chooses, in any ABI. */
+#define WINDOW		((char *)0x60000000)
+
+/* The window is looked at in units: of pages, or of huge pages. */
+#define NR_UNITS	6
+/* Where mremap() moves to. */
+#define TARGET		NR_UNITS
+#define WINDOW_UNITS	(2 * NR_UNITS)
+
+#define HUGE_SIZE	(2u << 20)
+
+#define STACK_SIZE	(64 * 1024)
+
+#define MAX_VMAS	128
+
+/* How a process ends after execve() if no allocation had to fail any more. */
+#define EXIT_LAST	3
+
+/* The key that is handed out again to see others lose their rights. */
+#define REISSUED	5
+
+/* Seconds: a fork() makes hundreds of allocations. */
+#define TIMEOUT		1200
+
+#define LOAD(_x)	__atomic_load_n(&(_x), __ATOMIC_SEQ_CST)
+#define STORE(_x, _v)	__atomic_store_n(&(_x), _v, __ATOMIC_SEQ_CST)
+
+/* PKRU as execve() left it for this program. */
+static uint32_t pkru_at_start;
+
+static size_t unit_size;
+
+static char *unit_at(int unit)
+{
+	return WINDOW + unit * unit_size;
+}
+
+/* Settings of the kernel's fault injection. */
+static struct {
+	const char *path;
+	const char *wanted;
+	char saved[16];
+} knobs[] = {
+	{ "/sys/kernel/debug/failslab/ignore-gfp-wait", "N" },
+	{ "/sys/kernel/debug/failslab/verbose", "0" },
+	{ "/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", "N" },
+	{ "/sys/kernel/debug/fail_page_alloc/ignore-gfp-highmem", "N" },
+	{ "/sys/kernel/debug/fail_page_alloc/min-order", "0" },
+	{ "/sys/kernel/debug/fail_page_alloc/verbose", "0" },
+};
+
+static bool read_file(const char *path, char *text, size_t size)
+{
+	int fd = open(path, O_RDONLY);
+	ssize_t len;
+
+	if (fd < 0)
+		return false;
+
+	len = read(fd, text, size - 1);
+	close(fd);
+	text[len > 0 ? len : 0] = '\0';
+	return len > 0;
+}
+
+static bool write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY);
+	ssize_t len;
+
+	if (fd < 0)
+		return false;
+
+	len = write(fd, text, strlen(text));
+	close(fd);
+	return len > 0;
+}
+
+static bool set_knobs(void)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(knobs); i++)
+		if (!read_file(knobs[i].path, knobs[i].saved, sizeof(knobs[i].saved)) ||
+		    !write_file(knobs[i].path, knobs[i].wanted))
+			return false;
+	return true;
+}
+
+static void restore_knobs(void)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(knobs); i++)
+		if (knobs[i].saved[0])
+			write_file(knobs[i].path, knobs[i].saved);
+}
+
+/* Gives the reason if there can be no test here. */
+static const char *set_up(void)
+{
+	if (!pku_enabled())
+		return NO_PKU;
+	if (access("/proc/self/fail-nth", W_OK))
+		return "the kernel has no fault injection";
+	if (!set_knobs())
+		return "debugfs has no failslab and fail_page_alloc to be set";
+	return NULL;
+}
+
+/* The injection that is going on in this process. */
+static struct {
+	int fd;
+	bool armed;
+	bool hit;
+} injection;
+
+/* Lets the allocation with this number fail, from 1; none if it is 0. */
+static bool arm(unsigned int nth)
+{
+	char text[16];
+	int len;
+
+	injection.fd = open("/proc/self/fail-nth", O_RDWR);
+	len = snprintf(text, sizeof(text), "%u", nth);
+	injection.hit = false;
+	injection.armed = true;
+	return write(injection.fd, text, len) == len;
+}
+
+/* Ends it, if that has not been done, and tells whether an allocation failed. */
+static bool disarm(void)
+{
+	char text[16] = "";
+
+	if (injection.armed) {
+		injection.armed = false;
+		injection.hit = pread(injection.fd, text, sizeof(text) - 1, 0) > 0 &&
+				atoi(text) == 0;
+		pwrite(injection.fd, "0", 1, 0);
+		close(injection.fd);
+	}
+	return injection.hit;
+}
+
+/* What can be seen of one unit of the window. */
+struct unit {
+	bool mapped;
+	char perms[5];
+	int pkey;
+	/* The first byte; -1 if there is none. */
+	int content;
+};
+
+struct state {
+	struct unit unit[WINDOW_UNITS];
+	unsigned int attachable;
+	uint32_t pkru;
+};
+
+/* For each key: how many mappings carry it, as the kernel counts them. */
+static bool read_counts(unsigned int *counts)
+{
+	unsigned int pkey, nr;
+	char line[80];
+	FILE *file;
+
+	memset(counts, 0, PKEY_NR * sizeof(*counts));
+	file = fopen("/proc/self/pkeys", "r");
+	if (!file)
+		return false;
+
+	while (fgets(line, sizeof(line), file))
+		if (sscanf(line, "%u %*s %u", &pkey, &nr) == 2 && pkey < PKEY_NR)
+			counts[pkey] = nr;
+	fclose(file);
+	return true;
+}
+
+/* Are they those that smaps shows? */
+static bool counts_agree(const struct pkey_vma *vmas, int nr)
+{
+	unsigned int counted[PKEY_NR], found[PKEY_NR] = {};
+	bool agree = true;
+	int i;
+
+	if (!nr || nr == MAX_VMAS || !read_counts(counted))
+		return false;
+
+	for (i = 0; i < nr; i++)
+		found[vmas[i].pkey]++;
+	for (i = 1; i < PKEY_NR; i++) {
+		if (found[i] == counted[i])
+			continue;
+		printf("# key %d: %u mappings counted, %u found\n", i, counted[i], found[i]);
+		agree = false;
+	}
+	return agree;
+}
+
+static void look_at_unit(struct unit *unit, char *addr, const struct pkey_vma *vmas,
+			 int nr, int mem)
+{
+	unsigned char byte;
+	int i;
+
+	unit->content = -1;
+	for (i = 0; i < nr; i++) {
+		if ((uintptr_t)addr < vmas[i].start || (uintptr_t)addr >= vmas[i].end)
+			continue;
+		unit->mapped = true;
+		memcpy(unit->perms, vmas[i].perms, sizeof(unit->perms));
+		unit->pkey = vmas[i].pkey;
+		/* Neither protection nor keys keep this from reading. */
+		if (pread(mem, &byte, 1, (uintptr_t)addr) == 1)
+			unit->content = byte;
+	}
+}
+
+/* Looks at everything; tells whether the counts agree with what was found. */
+static bool look(struct state *state)
+{
+	static struct pkey_vma vmas[MAX_VMAS];
+	int mem, nr, i;
+
+	memset(state, 0, sizeof(*state));
+	state->pkru = rdpkru();
+	state->attachable = pkey_attachable_mask();
+	nr = pkey_read_vmas(NULL, SIZE_MAX, vmas, MAX_VMAS);
+	mem = open("/proc/self/mem", O_RDONLY);
+	for (i = 0; i < WINDOW_UNITS; i++)
+		look_at_unit(&state->unit[i], unit_at(i), vmas, nr, mem);
+	close(mem);
+	return mem >= 0 && counts_agree(vmas, nr);
+}
+
+static bool same_unit(const struct unit *a, const struct unit *b)
+{
+	return a->mapped == b->mapped && !memcmp(a->perms, b->perms, sizeof(a->perms)) &&
+	       a->pkey == b->pkey && a->content == b->content;
+}
+
+static bool same_keys(const struct state *a, const struct state *b)
+{
+	return a->attachable == b->attachable && a->pkru == b->pkru;
+}
+
+static bool same_state(const struct state *a, const struct state *b)
+{
+	int i;
+
+	for (i = 0; i < WINDOW_UNITS; i++)
+		if (!same_unit(&a->unit[i], &b->unit[i]))
+			return false;
+	return same_keys(a, b);
+}
+
+/* Some units are as they were before, all others as they are afterwards. */
+static bool partly_changed(const struct state *state, const struct state *before,
+			   const struct state *after)
+{
+	int i;
+
+	for (i = 0; i < WINDOW_UNITS; i++)
+		if (!same_unit(&state->unit[i], &before->unit[i]) &&
+		    !same_unit(&state->unit[i], &after->unit[i]))
+			return false;
+	return same_keys(state, before);
+}
+
+static void print_state(const char *text, const struct state *state)
+{
+	const struct unit *unit;
+	int i;
+
+	printf("# %s: attachable %04x, PKRU %08x", text, state->attachable, state->pkru);
+	for (i = 0; i < WINDOW_UNITS; i++) {
+		unit = &state->unit[i];
+		if (unit->mapped)
+			printf("; %d %s key %d, %d", i, unit->perms, unit->pkey, unit->content);
+	}
+	printf("\n");
+}
+
+/* Shared by the processes of a test. */
+struct shared {
+	struct state before;
+	struct state after;
+	int free_keys;
+	unsigned int hits;
+	unsigned int failures;
+	/* The call made fewer allocations than that. */
+	bool last;
+};
+
+static struct shared *shared;
+
+FIXTURE(fault)
+{
+};
+
+FIXTURE_VARIANT(fault)
+{
+	/* What is there before the call. */
+	bool (*prepare)(void);
+	/* Like a system call: -1 and errno if it fails. */
+	int (*call)(const struct _fixture_variant_fault *variant);
+	/* Arguments of the call. */
+	int first;
+	int nr;
+	int prot;
+	int pkey;
+	int flags;
+	/* A call that fails may have changed some of its mappings. */
+	bool partial;
+	/* It gets along without memory. */
+	bool succeeds;
+	bool huge;
+};
+
+/* Before the call: keys 1 and 2 are allocated, the window has one mapping. */
+
+static bool map_units(int first, int nr, int flags)
+{
+	int i;
+
+	if (!pkey_mmap(unit_at(first), nr * unit_size, RW, MAP_FIXED | flags, -1))
+		return false;
+
+	for (i = first; i < first + nr; i++)
+		*unit_at(i) = 'a' + i;
+	return true;
+}
+
+static bool prepare_keys(void)
+{
+	return sys_pkey_alloc(0, 0) == 1 && sys_pkey_alloc(0, PKEY_DISABLE_WRITE) == 2;
+}
+
+static bool prepare_plain(void)
+{
+	return prepare_keys() && map_units(0, NR_UNITS, MAP_PRIVATE | MAP_ANONYMOUS);
+}
+
+static bool prepare_shared(void)
+{
+	return prepare_keys() && map_units(0, NR_UNITS, MAP_SHARED | MAP_ANONYMOUS);
+}
+
+static bool prepare_hugetlb(void)
+{
+	return prepare_keys() &&
+	       map_units(0, NR_UNITS, MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB);
+}
+
+/* The units are the first pages of one huge page. */
+static bool prepare_huge_page(void)
+{
+	if (!prepare_keys() ||
+	    !pkey_mmap(WINDOW, HUGE_SIZE, RW, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, -1))
+		return false;
+
+	madvise(WINDOW, HUGE_SIZE, MADV_HUGEPAGE);
+	memset(WINDOW, 'h', HUGE_SIZE);
+	return true;
+}
+
+static bool prepare_tagged(void)
+{
+	return prepare_plain() && !sys_pkey_mprotect(WINDOW, NR_UNITS * unit_size, RW, 1);
+}
+
+static bool prepare_tagged_shared(void)
+{
+	return prepare_shared() && !sys_pkey_mprotect(WINDOW, NR_UNITS * unit_size, RW, 1);
+}
+
+/* Three mappings, with key 1, without, with key 2. */
+static bool prepare_striped(void)
+{
+	return prepare_plain() && !sys_pkey_mprotect(unit_at(0), 2 * unit_size, RW, 1) &&
+	       !sys_pkey_mprotect(unit_at(4), 2 * unit_size, RW, 2);
+}
+
+/* The mapping in the middle can merge with both others if it gets key 1. */
+static bool prepare_mergeable(void)
+{
+	return prepare_tagged() && !sys_pkey_mprotect(unit_at(2), 2 * unit_size, RW, 2);
+}
+
+static bool prepare_exec_only(void)
+{
+	return prepare_plain() && !sys_mprotect(WINDOW, NR_UNITS * unit_size, PROT_EXEC);
+}
+
+/* All keys were used, 5 is clean. */
+static bool prepare_clean_key(void)
+{
+	return pkey_take_all(NULL) == PKEY_MAX && !sys_pkey_free(5);
+}
+
+/* All keys were used, only 5 is free, and a mapping carries it. */
+static bool prepare_mapped_key(void)
+{
+	return pkey_take_all(NULL) == PKEY_MAX &&
+	       map_units(0, NR_UNITS, MAP_PRIVATE | MAP_ANONYMOUS) &&
+	       !sys_pkey_mprotect(unit_at(2), unit_size, RW, 5) && !sys_pkey_free(5);
+}
+
+static int call_alloc(const struct _fixture_variant_fault *variant)
+{
+	return sys_pkey_alloc(0, PKEY_DISABLE_WRITE) == variant->pkey ? 0 : -1;
+}
+
+static int call_free(const struct _fixture_variant_fault *variant)
+{
+	return sys_pkey_free(variant->pkey);
+}
+
+static int call_pkey_mprotect(const struct _fixture_variant_fault *variant)
+{
+	return sys_pkey_mprotect(unit_at(variant->first), variant->nr * unit_size,
+				 variant->prot, variant->pkey);
+}
+
+static int call_mmap(const struct _fixture_variant_fault *variant)
+{
+	return pkey_mmap(unit_at(variant->first), variant->nr * unit_size, variant->prot,
+			 MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, -1) ? 0 : -1;
+}
+
+static int call_munmap(const struct _fixture_variant_fault *variant)
+{
+	return munmap(unit_at(variant->first), variant->nr * unit_size);
+}
+
+static int call_move(const struct _fixture_variant_fault *variant)
+{
+	const size_t size = variant->nr * unit_size;
+
+	return mremap(unit_at(variant->first), size, size,
+		      MREMAP_MAYMOVE | MREMAP_FIXED | variant->flags,
+		      unit_at(TARGET)) == MAP_FAILED ? -1 : 0;
+}
+
+/* To @nr units. */
+static int call_resize(const struct _fixture_variant_fault *variant)
+{
+	return mremap(WINDOW, NR_UNITS * unit_size, variant->nr * unit_size,
+		      0) == MAP_FAILED ? -1 : 0;
+}
+
+static int call_madvise(const struct _fixture_variant_fault *variant)
+{
+	return madvise(unit_at(variant->first), variant->nr * unit_size, variant->flags);
+}
+
+static int call_mlock(const struct _fixture_variant_fault *variant)
+{
+	return mlock(unit_at(variant->first), variant->nr * unit_size);
+}
+
+static int call_read_pkeys(const struct _fixture_variant_fault *variant)
+{
+	char text[16];
+
+	return read_file("/proc/self/pkeys", text, sizeof(text)) ? 0 : -1;
+}
+
+/* Is the other process content? */
+static int child_result(pid_t pid)
+{
+	int status;
+
+	if (waitpid(pid, &status, __WALL) != pid || status) {
+		errno = ECHILD;
+		return -1;
+	}
+	return 0;
+}
+
+/* E1: the child has everything that its parent has. */
+static int call_fork(const struct _fixture_variant_fault *variant)
+{
+	struct state state;
+	pid_t pid;
+
+	pid = fork();
+	if (pid < 0)
+		return -1;
+	if (!pid)
+		_exit(!look(&state) || !same_state(&state, &shared->before));
+
+	disarm();
+	return child_result(pid);
+}
+
+/* What the new task finds, and that it has ended. */
+static uint32_t task_pkru;
+static int task_lives;
+
+static int task_look(void *arg)
+{
+	STORE(task_pkru, rdpkru());
+	return 0;
+}
+
+/* E2: the new task has the rights of its creator. */
+static int call_clone(const struct _fixture_variant_fault *variant)
+{
+	static char stack[STACK_SIZE];
+	pid_t pid;
+
+	task_lives = 1;
+	task_pkru = 0;
+	pid = clone(task_look, stack + sizeof(stack), variant->flags | CLONE_CHILD_CLEARTID,
+		    NULL, NULL, NULL, &task_lives);
+	if (pid < 0)
+		return -1;
+
+	disarm();
+	if (!(variant->flags & CLONE_THREAD) && child_result(pid))
+		return -1;
+	while (LOAD(task_lives))
+		sched_yield();
+	if (task_pkru == rdpkru())
+		return 0;
+	errno = ECHILD;
+	return -1;
+}
+
+FIXTURE_SETUP(fault)
+{
+	const char *reason = set_up();
+
+	if (reason)
+		SKIP(return, "%s", reason);
+
+	shared = pkey_map_shared(sizeof(*shared));
+	ASSERT_TRUE(!!shared);
+	unit_size = variant->huge ? HUGE_SIZE : pkey_page_size();
+}
+
+FIXTURE_TEARDOWN(fault)
+{
+	restore_knobs();
+}
+
+/* A6: a key that was never used. */
+FIXTURE_VARIANT_ADD(fault, alloc_new) {
+	.prepare = prepare_plain,
+	.call = call_alloc,
+	.pkey = 3,
+	.succeeds = true,
+};
+
+FIXTURE_VARIANT_ADD(fault, alloc_clean) {
+	.prepare = prepare_clean_key,
+	.call = call_alloc,
+	.pkey = 5,
+	.succeeds = true,
+};
+
+FIXTURE_VARIANT_ADD(fault, alloc_mapped) {
+	.prepare = prepare_mapped_key,
+	.call = call_alloc,
+	.pkey = 5,
+	.succeeds = true,
+};
+
+FIXTURE_VARIANT_ADD(fault, free) {
+	.prepare = prepare_tagged,
+	.call = call_free,
+	.pkey = 1,
+	.succeeds = true,
+};
+
+FIXTURE_VARIANT_ADD(fault, attach_first) {
+	.prepare = prepare_plain,
+	.call = call_pkey_mprotect,
+	.first = 0,
+	.nr = 2,
+	.prot = RW,
+	.pkey = 1,
+};
+
+FIXTURE_VARIANT_ADD(fault, attach_middle) {
+	.prepare = prepare_plain,
+	.call = call_pkey_mprotect,
+	.first = 2,
+	.nr = 2,
+	.prot = RW,
+	.pkey = 1,
+};
+
+FIXTURE_VARIANT_ADD(fault, attach_last) {
+	.prepare = prepare_plain,
+	.call = call_pkey_mprotect,
+	.first = 4,
+	.nr = 2,
+	.prot = RW,
+	.pkey = 1,
+};
+
+FIXTURE_VARIANT_ADD(fault, attach_another) {
+	.prepare = prepare_tagged,
+	.call = call_pkey_mprotect,
+	.first = 2,
+	.nr = 2,
+	.prot = PROT_READ,
+	.pkey = 2,
+};
+
+FIXTURE_VARIANT_ADD(fault, attach_key_0) {
+	.prepare = prepare_tagged,
+	.call = call_pkey_mprotect,
+	.first = 1,
+	.nr = 3,
+	.prot = RW,
+	.pkey = 0,
+};
+
+/* C2: mappings up to the one that cannot be split have changed. */
+FIXTURE_VARIANT_ADD(fault, attach_several) {
+	.prepare = prepare_striped,
+	.call = call_pkey_mprotect,
+	.first = 1,
+	.nr = 4,
+	.prot = RW,
+	.pkey = 2,
+	.partial = true,
+};
+
+FIXTURE_VARIANT_ADD(fault, attach_and_merge) {
+	.prepare = prepare_mergeable,
+	.call = call_pkey_mprotect,
+	.first = 2,
+	.nr = 2,
+	.prot = RW,
+	.pkey = 1,
+};
+
+FIXTURE_VARIANT_ADD(fault, attach_shared) {
+	.prepare = prepare_shared,
+	.call = call_pkey_mprotect,
+	.first = 2,
+	.nr = 2,
+	.prot = RW,
+	.pkey = 1,
+};
+
+FIXTURE_VARIANT_ADD(fault, attach_hugetlb) {
+	.prepare = prepare_hugetlb,
+	.call = call_pkey_mprotect,
+	.first = 2,
+	.nr = 2,
+	.prot = RW,
+	.pkey = 1,
+	.huge = true,
+};
+
+FIXTURE_VARIANT_ADD(fault, attach_in_huge_page) {
+	.prepare = prepare_huge_page,
+	.call = call_pkey_mprotect,
+	.first = 2,
+	.nr = 2,
+	.prot = RW,
+	.pkey = 1,
+};
+
+/* D1: the first execute-only memory takes a key. */
+FIXTURE_VARIANT_ADD(fault, exec_only_mprotect) {
+	.prepare = prepare_plain,
+	.call = call_pkey_mprotect,
+	.first = 2,
+	.nr = 2,
+	.prot = PROT_EXEC,
+	.pkey = -1,
+};
+
+FIXTURE_VARIANT_ADD(fault, exec_only_mmap) {
+	.prepare = prepare_keys,
+	.call = call_mmap,
+	.first = 0,
+	.nr = NR_UNITS,
+	.prot = PROT_EXEC,
+};
+
+/* D3 */
+FIXTURE_VARIANT_ADD(fault, exec_only_end) {
+	.prepare = prepare_exec_only,
+	.call = call_pkey_mprotect,
+	.first = 2,
+	.nr = 2,
+	.prot = PROT_READ,
+	.pkey = -1,
+};
+
+FIXTURE_VARIANT_ADD(fault, munmap_middle) {
+	.prepare = prepare_tagged,
+	.call = call_munmap,
+	.first = 2,
+	.nr = 2,
+};
+
+FIXTURE_VARIANT_ADD(fault, munmap_several) {
+	.prepare = prepare_striped,
+	.call = call_munmap,
+	.first = 1,
+	.nr = 4,
+};
+
+/* What was there before may be gone. */
+FIXTURE_VARIANT_ADD(fault, mmap_over) {
+	.prepare = prepare_tagged,
+	.call = call_mmap,
+	.first = 2,
+	.nr = 2,
+	.prot = RW,
+};
+
+FIXTURE_VARIANT_ADD(fault, mremap_move) {
+	.prepare = prepare_tagged,
+	.call = call_move,
+	.first = 0,
+	.nr = NR_UNITS,
+};
+
+FIXTURE_VARIANT_ADD(fault, mremap_move_middle) {
+	.prepare = prepare_tagged,
+	.call = call_move,
+	.first = 2,
+	.nr = 2,
+};
+
+FIXTURE_VARIANT_ADD(fault, mremap_move_shared) {
+	.prepare = prepare_tagged_shared,
+	.call = call_move,
+	.first = 2,
+	.nr = 2,
+};
+
+FIXTURE_VARIANT_ADD(fault, mremap_dontunmap) {
+	.prepare = prepare_tagged,
+	.call = call_move,
+	.first = 2,
+	.nr = 2,
+	.flags = MREMAP_DONTUNMAP,
+};
+
+FIXTURE_VARIANT_ADD(fault, mremap_grow) {
+	.prepare = prepare_tagged,
+	.call = call_resize,
+	.nr = NR_UNITS + 2,
+};
+
+FIXTURE_VARIANT_ADD(fault, mremap_shrink) {
+	.prepare = prepare_tagged,
+	.call = call_resize,
+	.nr = NR_UNITS - 2,
+};
+
+FIXTURE_VARIANT_ADD(fault, madvise_middle) {
+	.prepare = prepare_tagged,
+	.call = call_madvise,
+	.first = 2,
+	.nr = 2,
+	.flags = MADV_DONTFORK,
+};
+
+FIXTURE_VARIANT_ADD(fault, mlock_middle) {
+	.prepare = prepare_tagged,
+	.call = call_mlock,
+	.first = 2,
+	.nr = 2,
+};
+
+FIXTURE_VARIANT_ADD(fault, read_proc_pkeys) {
+	.prepare = prepare_tagged,
+	.call = call_read_pkeys,
+};
+
+FIXTURE_VARIANT_ADD(fault, fork) {
+	.prepare = prepare_striped,
+	.call = call_fork,
+};
+
+FIXTURE_VARIANT_ADD(fault, clone_thread) {
+	.prepare = prepare_striped,
+	.call = call_clone,
+	.flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD,
+};
+
+FIXTURE_VARIANT_ADD(fault, clone_process) {
+	.prepare = prepare_striped,
+	.call = call_clone,
+	.flags = CLONE_VM | SIGCHLD,
+};
+
+/* One process, one call, of whose allocations the one with this number fails. */
+static void try_call(struct __test_metadata *const _metadata,
+		     const FIXTURE_VARIANT(fault) * variant, unsigned int nth)
+{
+	struct state now;
+	int ret, err;
+	bool hit;
+
+	ASSERT_TRUE(variant->prepare());
+	if (!nth)
+		ASSERT_TRUE(look(&shared->before));
+
+	ASSERT_TRUE(arm(nth));
+	ret = variant->call(variant);
+	err = errno;
+	hit = disarm();
+
+	ASSERT_TRUE(look(&now)) {
+		TH_LOG("after allocation %u", nth);
+	}
+	if (!nth) {
+		ASSERT_EQ(0, ret);
+		shared->after = now;
+		shared->free_keys = pkey_count_free();
+		return;
+	}
+
+	if (ret) {
+		shared->failures++;
+		ASSERT_FALSE(variant->succeeds);
+		ASSERT_TRUE(hit);
+		ASSERT_EQ(ENOMEM, err) {
+			TH_LOG("after allocation %u", nth);
+		}
+		ASSERT_TRUE(variant->partial ?
+			    partly_changed(&now, &shared->before, &shared->after) :
+			    same_state(&now, &shared->before)) {
+			TH_LOG("after allocation %u", nth);
+			print_state("before", &shared->before);
+			print_state("now", &now);
+		}
+		ASSERT_EQ(0, variant->call(variant));
+		ASSERT_TRUE(look(&now));
+	}
+	ASSERT_TRUE(same_state(&now, &shared->after)) {
+		TH_LOG("after allocation %u", nth);
+		print_state("expected", &shared->after);
+		print_state("now", &now);
+	}
+	EXPECT_EQ(shared->free_keys, pkey_count_free());
+
+	shared->hits += hit;
+	shared->last = !hit;
+}
+
+TEST_F_TIMEOUT(fault, each_allocation, TIMEOUT)
+{
+	unsigned int nth;
+	pid_t pid;
+
+	if (variant->huge && !pkey_mmap(WINDOW, HUGE_SIZE * NR_UNITS, RW, MAP_SHARED |
+					MAP_ANONYMOUS | MAP_HUGETLB | MAP_FIXED, -1))
+		SKIP(return, "there are no huge pages");
+
+	for (nth = 0; !shared->last; nth++) {
+		pid = fork();
+		ASSERT_LE(0, pid);
+		if (!pid) {
+			try_call(_metadata, variant, nth);
+			_exit(0);
+		}
+		ASSERT_EQ(0, child_result(pid));
+	}
+
+	TH_LOG("%u allocations failed, %u calls", shared->hits, shared->failures);
+	EXPECT_EQ(!variant->succeeds, shared->failures > 0);
+}
+
+/* A task that has rights to all keys and says when it has none to one of them. */
+struct watcher {
+	uint32_t pkru;
+	unsigned int answered;
+};
+
+static unsigned int asked;
+static int sleepers_pipe[2];
+
+/* Runs in user mode all the time. */
+static int watch_running(void *arg)
+{
+	struct watcher *watcher = arg;
+	unsigned int question = 0;
+
+	wrpkru(0);
+	do {
+		STORE(watcher->answered, question);
+		question = LOAD(asked);
+		STORE(watcher->pkru, rdpkru());
+	} while (LOAD(watcher->answered) < 2);
+	return 0;
+}
+
+static void *watch_running_thread(void *arg)
+{
+	watch_running(arg);
+	return NULL;
+}
+
+/* Sleeps in a system call until it is asked. */
+static void *watch_sleeping_thread(void *arg)
+{
+	struct watcher *watcher = arg;
+	uint32_t pkru;
+	char byte;
+
+	wrpkru(0);
+	STORE(watcher->answered, 1);
+	pkey_raw_syscall_pkru(__NR_read, sleepers_pipe[0], (uintptr_t)&byte, 1, 0, &pkru);
+	watcher->pkru = pkru;
+	STORE(watcher->answered, 2);
+	return NULL;
+}
+
+enum {
+	WATCHER_THREAD,
+	WATCHER_PROCESS,
+	WATCHER_SLEEPER,
+	NR_WATCHERS,
+};
+
+/* Ask question 1, then 2, and wait for the answers. */
+static void ask(struct watcher *watchers, unsigned int question)
+{
+	int i;
+
+	STORE(asked, question);
+	if (question == 2)
+		write(sleepers_pipe[1], "", 1);
+	for (i = 0; i < NR_WATCHERS; i++)
+		while (LOAD(watchers[i].answered) < question)
+			sched_yield();
+}
+
+/* F4: pkey_alloc() takes the rights of the others, whatever fails meanwhile. */
+static void try_reissue(struct __test_metadata *const _metadata, unsigned int nth)
+{
+	static char stack[STACK_SIZE];
+	struct watcher watchers[NR_WATCHERS] = {};
+	pthread_t running, sleeping;
+	struct state state;
+	int pkey, i;
+	pid_t pid;
+
+	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
+	ASSERT_EQ(0, pipe(sleepers_pipe));
+	ASSERT_EQ(0, pthread_create(&running, NULL, watch_running_thread,
+				    &watchers[WATCHER_THREAD]));
+	ASSERT_EQ(0, pthread_create(&sleeping, NULL, watch_sleeping_thread,
+				    &watchers[WATCHER_SLEEPER]));
+	pid = clone(watch_running, stack + sizeof(stack), CLONE_VM | SIGCHLD,
+		    &watchers[WATCHER_PROCESS]);
+	ASSERT_LE(0, pid);
+	ask(watchers, 1);
+	for (i = 0; i < NR_WATCHERS; i++)
+		EXPECT_EQ(0, watchers[i].pkru);
+
+	ASSERT_EQ(0, sys_pkey_free(REISSUED));
+	ASSERT_TRUE(arm(nth));
+	pkey = sys_pkey_alloc(0, 0);
+	shared->last = !disarm();
+	EXPECT_EQ(REISSUED, pkey);
+
+	ask(watchers, 2);
+	for (i = 0; i < NR_WATCHERS; i++)
+		EXPECT_EQ(pkru_with_rights(0, REISSUED, PKEY_DISABLE_ACCESS), watchers[i].pkru) {
+			TH_LOG("watcher %d after allocation %u", i, nth);
+		}
+	EXPECT_EQ(0, pthread_join(running, NULL));
+	EXPECT_EQ(0, pthread_join(sleeping, NULL));
+	EXPECT_EQ(0, child_result(pid));
+	EXPECT_TRUE(look(&state));
+}
+
+/* E3, from the program that execve() has started, or has not. */
+static int report(const char *init_pkru)
+{
+	struct state state;
+	char nth[16];
+	bool good;
+
+	good = read_file("/proc/self/fail-nth", nth, sizeof(nth)) &&
+	       write_file("/proc/self/fail-nth", "0") && look(&state) &&
+	       state.attachable == PKEY_MASK_DEFAULT &&
+	       pkru_at_start == strtoul(init_pkru, NULL, 16) &&
+	       pkey_take_all(NULL) == PKEY_MAX;
+	if (!good)
+		return KSFT_FAIL;
+	return atoi(nth) ? EXIT_LAST : 0;
+}
+
+static void try_execve(struct __test_metadata *const _metadata, unsigned int nth)
+{
+	char init_pkru[16], *argv[] = { "pkey_fault_test", REPORT_ARG, init_pkru, NULL };
+	struct state before, now;
+	int err;
+
+	ASSERT_TRUE(prepare_exec_only());
+	ASSERT_TRUE(look(&before));
+	snprintf(init_pkru, sizeof(init_pkru), "%x", pkru_at_start);
+
+	ASSERT_TRUE(arm(nth));
+	execve("/proc/self/exe", argv, NULL);
+	err = errno;
+	EXPECT_TRUE(disarm());
+
+	EXPECT_EQ(ENOMEM, err);
+	EXPECT_TRUE(look(&now));
+	EXPECT_TRUE(same_state(&now, &before)) {
+		TH_LOG("after allocation %u", nth);
+		print_state("before", &before);
+		print_state("now", &now);
+	}
+}
+
+FIXTURE(tasks)
+{
+};
+
+FIXTURE_SETUP(tasks)
+{
+	const char *reason = set_up();
+
+	if (reason)
+		SKIP(return, "%s", reason);
+
+	shared = pkey_map_shared(sizeof(*shared));
+	ASSERT_TRUE(!!shared);
+	unit_size = pkey_page_size();
+}
+
+FIXTURE_TEARDOWN(tasks)
+{
+	restore_knobs();
+}
+
+TEST_F_TIMEOUT(tasks, reissue, TIMEOUT)
+{
+	unsigned int nth;
+	pid_t pid;
+
+	for (nth = 1; !shared->last; nth++) {
+		pid = fork();
+		ASSERT_LE(0, pid);
+		if (!pid) {
+			try_reissue(_metadata, nth);
+			_exit(0);
+		}
+		ASSERT_EQ(0, child_result(pid));
+	}
+	TH_LOG("%u allocations failed", nth - 2);
+}
+
+/* A process that has lost its old memory when the new one fails cannot go on. */
+static bool died_of_execve(int status)
+{
+	return WIFSIGNALED(status) &&
+	       (WTERMSIG(status) == SIGKILL || WTERMSIG(status) == SIGSEGV);
+}
+
+TEST_F_TIMEOUT(tasks, execve, TIMEOUT)
+{
+	unsigned int nth, died = 0;
+	int status = 0;
+	pid_t pid;
+
+	for (nth = 1; !WIFEXITED(status) || WEXITSTATUS(status) != EXIT_LAST; nth++) {
+		pid = fork();
+		ASSERT_LE(0, pid);
+		if (!pid) {
+			try_execve(_metadata, nth);
+			_exit(0);
+		}
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+		died += died_of_execve(status);
+		ASSERT_TRUE(died_of_execve(status) || !status ||
+			    status == W_EXITCODE(EXIT_LAST, 0)) {
+			TH_LOG("after allocation %u: status %x", nth, status);
+		}
+	}
+	TH_LOG("%u allocations failed, %u processes died", nth - 2, died);
+}
+
+int main(int argc, char **argv)
+{
+	pkru_at_start = pkru_save();
+	if (argc == 3 && !strcmp(argv[1], REPORT_ARG))
+		return report(argv[2]);
+
+	return test_harness_run(argc, argv);
+}
