@@ -16,10 +16,11 @@
 mutants=$scripts/mutants
 table=$top/Documentation/testing/mutation.txt
 # To the scripts that build and boot, the broken tree is a tree like any other.
-lab=$work/mutants
+# Two of these can run at a time, each with a LAB= of its own.
+lab=$work/mutants${LAB:+-$LAB}
 lab_work=$lab/${work##*/}
 broken=$lab_work/linux
-caught=$lab_work/caught
+caught=$work/mutants-caught
 # Seconds for a program and for a boot: what is broken may hang.
 : "${TEST_LIMIT:=120}" "${BOOT_LIMIT:=400}"
 export TEST_LIMIT BOOT_LIMIT TORTURE=3
@@ -37,7 +38,7 @@ set_up() {
 	[ -z "$(git -C "$tree" status --porcelain -uno)" ] ||
 		die "$tree has changes that are not committed: commit them first"
 	step "building the tests" "$scripts/tests.sh"
-	mkdir -p "$caught"
+	mkdir -p "$caught" "$lab_work"
 	git -C "$tree" worktree prune
 	[ -e "$broken" ] || git -C "$tree" worktree add -q --detach "$broken" series
 	ln -sfn "$work/root" "$work/root.cpio.gz" "$lab_work/"
@@ -104,9 +105,9 @@ keep() {
 }
 
 # control BOOT: the kernel that is not broken, where all tests have to pass that
-# any mutant with this boot is given.
+# any mutant with this boot is given. Each lab has its own, which configures it.
 control() {
-	local boot=$1 name tests result patch
+	local boot=$1 name tests result patch caught=$lab_work
 	name=control-$(cksum <<<"$boot" | cut -d' ' -f1)
 	tests=$(for patch in "$mutants"/*.patch; do
 		[ "$(boot_of "$patch")" != "$boot" ] || field Tests "$patch"
