@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # mutate.sh [NAME...]: break the kernel as scripts/mutants/NAME.patch says, boot it,
 # and see which tests notice. Without a name: all, and the table. A result is kept
-# until the mutant, the series or the configuration changes.
+# until the mutant, the kernel, its configuration or the tests change.
 #
 # A mutant says in its first line what is broken, then, each in a line:
 #  Clause:	of the contract, or "-"
@@ -14,6 +14,7 @@
 . "$(dirname "$0")/lib.sh"
 
 mutants=$scripts/mutants
+selftests=tools/testing/selftests/mm
 table=$top/Documentation/testing/mutation.txt
 # To the scripts that build and boot, the broken tree is a tree like any other.
 # Two of these can run at a time, each with a LAB= of its own.
@@ -42,8 +43,18 @@ set_up() {
 	git -C "$tree" worktree prune
 	[ -e "$broken" ] || git -C "$tree" worktree add -q --detach "$broken" series
 	ln -sfn "$work/root" "$work/root.cpio.gz" "$lab_work/"
-	stamp=$({ git -C "$tree" diff refs/tags/base series -- . ':!Documentation' ':!MAINTAINERS'
-		  cat "$top"/configs/* "$scripts/guest-init" "$scripts/known-failures"; } | sha256sum)
+	kernel=$(git -C "$tree" diff refs/tags/base series -- . ':!Documentation' ':!MAINTAINERS' ':!tools')
+}
+
+# stamp TESTS CONFIG...: what a result depends on, beside the mutant.
+stamp() {
+	local test
+	{
+		echo "$* $kernel"
+		config base.fragment patched.fragment "$2.config"
+		cat "$scripts/guest-init" "$scripts/known-failures" "$tree/$selftests/pkey_util.h"
+		for test in $1; do cat "$tree/$selftests/"{"$test","${test%_*}"}.c 2>/dev/null || true; done
+	} | sha256sum
 }
 
 # Headers look old, so that make builds what a mutant names and not half the kernel.
@@ -107,23 +118,26 @@ keep() {
 # control BOOT: the kernel that is not broken, where all tests have to pass that
 # any mutant with this boot is given. Each lab has its own, which configures it.
 control() {
-	local boot=$1 name tests result patch caught=$lab_work
+	local boot=$1 name tests result patch mark caught=$lab_work
 	name=control-$(cksum <<<"$boot" | cut -d' ' -f1)
 	tests=$(for patch in "$mutants"/*.patch; do
 		[ "$(boot_of "$patch")" != "$boot" ] || field Tests "$patch"
 	done | tr ' ' '\n' | sort -u | paste -s -d ' ')
-	known "$name" "$stamp $tests" && return
+	# shellcheck disable=SC2086
+	mark=$(stamp "$tests" $boot)
+	known "$name" "$mark" && return
 	mend
 	# shellcheck disable=SC2086
 	result=$(step "the kernel as it is: $boot: $tests" try "$name" "$tests" $boot)
 	[ -z "$result" ] || die "tests fail on a kernel that is not broken: $result"
-	keep "$name" "$stamp $tests" </dev/null
+	keep "$name" "$mark" </dev/null
 }
 
 mutate() {
 	local name=$1 patch=$mutants/$1.patch mark
 	[ -f "$patch" ] || die "there is no $patch"
-	mark="$stamp $(sha256sum <"$patch")"
+	# shellcheck disable=SC2046
+	mark="$(stamp "$(field Tests "$patch")" $(boot_of "$patch")) $(sha256sum <"$patch")"
 	known "$name" "$mark" && return
 	control "$(boot_of "$patch")"
 	mend
