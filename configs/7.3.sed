@@ -2,3 +2,4 @@
 # Options that have another name in 7.3, or something else in their place.
 s/^CONFIG_PROC_SYSCTL=/CONFIG_SYSCTL=/
 s/^CONFIG_PREEMPT_VOLUNTARY=/CONFIG_PREEMPT_LAZY=/
+s/^CONFIG_KUNIT_DEFAULT_ENABLED=y/&\nCONFIG_KUNIT_AUTORUN_ENABLED=y/
