@@ -3,7 +3,8 @@
 # Configure and build the kernel that BASE, CONFIG and UNPATCHED name.
 . "$(dirname "$0")/lib.sh"
 
-fragments=(base.fragment "$CONFIG.config")
+below=$(sed -n 's/^# on top of: //p' "$top/configs/$CONFIG.config")
+fragments=(base.fragment ${below:+"$below.config"} "$CONFIG.config")
 [ -n "$UNPATCHED" ] || fragments+=(patched.fragment)
 
 # Options that were asked for and are not in .config: kconfig drops silently
