@@ -6,7 +6,7 @@ export BASE CONFIG UNPATCHED KERNEL BUILD TREE FROM
 # Package, and a command in it.
 LINT_PACKAGES = sparse:sparse coccinelle:spatch codespell:codespell \
 	shellcheck:shellcheck mandoc:mandoc clang:clang lld:ld.lld llvm:llvm-ar \
-	python3-sphinx:sphinx-build
+	python3-sphinx:sphinx-build python3-ply: python3-git:
 DEB_PACKAGES = dpkg-dev:dpkg-buildpackage debhelper:dh fakeroot:fakeroot kmod:depmod \
 	libdw-dev: openssl:openssl zstd:zstd
 

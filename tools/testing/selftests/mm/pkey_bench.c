@@ -345,8 +345,8 @@ static void crowd_end(struct crowd *crowd)
 	free(crowd->threads);
 }
 
-static const int crowds[] = { 1, 2, 8, 32, 128 };
-#define NR_CROWDS	(int)(sizeof(crowds) / sizeof(crowds[0]))
+/* How many threads, up to a last 0. */
+static const int crowds[] = { 1, 2, 8, 32, 128, 0 };
 
 /* A free and an alloc that re-issues, in a process with that many more threads. */
 static void count_reissue(void)
@@ -355,7 +355,7 @@ static void count_reissue(void)
 	int i, spin;
 
 	for (spin = 0; spin < 2; spin++) {
-		for (i = 0; i < NR_CROWDS; i++) {
+		for (i = 0; crowds[i]; i++) {
 			crowd_start(&crowd, crowds[i], spin);
 			print_count_of(spin ? "reissue_running" : "reissue_sleeping", crowds[i],
 				       LEAST(SAMPLES, alloc_free()));
@@ -366,7 +366,7 @@ static void count_reissue(void)
 
 static void counted(void)
 {
-	overhead = LEAST(SAMPLES, );
+	overhead = LEAST(SAMPLES, (void)0);
 
 	print_count("getppid_twice", LEAST(SAMPLES, {
 		call(__NR_getppid, 0, 0, 0, 0);
@@ -499,7 +499,7 @@ static void clocked(void)
 	pthread_join(thread, NULL);
 
 	for (spin = 0; spin < 2; spin++) {
-		for (i = 0; i < NR_CROWDS; i++) {
+		for (i = 0; crowds[i]; i++) {
 			/* More spinning threads than processors show the scheduler. */
 			if (spin && crowds[i] >= sysconf(_SC_NPROCESSORS_ONLN))
 				continue;
