@@ -1,8 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # check.sh run|check|all: the first boot of scripts/boots; those of make check,
-# and verify; all of them, the other kernels, coverage and lint. With MINUTES=N what
-# is long is left out if it would hardly end N minutes from now.
+# and verify; all of them, the other kernels, coverage and lint. With OTHER_BASES=1
+# make check has the other kernels too. With MINUTES=N what is long is left out if it
+# would hardly end N minutes from now.
 . "$(dirname "$0")/lib.sh"
 
 what=${1:-check}
@@ -101,12 +102,13 @@ step "building the tests" "$scripts/tests.sh"
 while read -r line; do boot $line; done <<<"$short"
 [ "$what" = run ] || static verify
 
+if [ "$what" = all ] || [ -n "${OTHER_BASES:-}" ]; then
+	[ -n "$KERNEL" ] || for base in $(other_bases); do
+		if_it_fits "linux-$base" 10 other_base "$base"
+	done
+fi
+
 if [ "$what" = all ]; then
-	if [ -z "$KERNEL" ]; then
-		for base in $(other_bases); do
-			if_it_fits "linux-$base" 10 other_base "$base"
-		done
-	fi
 	"$scripts/foreign.sh"
 	# shellcheck disable=SC2086
 	while read -r line; do
