@@ -110,6 +110,10 @@ wait $! || {
 if [ -z "$failure" ] && [ ! -f "$results/done" ]; then
 	failure="the guest brought no result"
 fi
+# What tests races must not pass on fewer.
+if [ -z "$failure" ] && ! grep -qE "smp: Brought up .*, $cpus CPUs?" "$log"; then
+	failure="the guest does not have $cpus processors"
+fi
 if grep -qE "$splat" "$log" 2>/dev/null; then
 	failure="the kernel complained: $(grep -m 1 -E "$splat" "$log" | tr -d '\r')"
 fi
