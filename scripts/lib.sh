@@ -85,13 +85,6 @@ own_files() {
 		while read -r pattern; do find . -path "./$pattern" -type f; done | sort)
 }
 
-# own_in_tree TREE: the same, of the commit that is checked out in a git tree.
-own_in_tree() { grep -v '^#' "$scripts/own-files" | xargs git -C "$1" ls-files --; }
-
-# share_objects TREE: $tree gets the objects of another git tree, by hard links, which
-# outlive that tree. Commits can then be carried over by three-way merges.
-share_objects() { cp -a -l -n "$1/.git/objects/." "$tree/.git/objects/"; }
-
 patches=$top/patches/$BASE
 if [ -n "$KERNEL" ]; then
 	[ -e "$KERNEL" ] || die "KERNEL=$KERNEL does not exist: name a kernel tree or a tarball of one"

@@ -8,6 +8,13 @@
 neutral_git
 in_tree() { git -C "$tree" "$@"; }
 
+# own_in_tree TREE: which files are wholly ours, of the commit that is checked out in a git tree.
+own_in_tree() { grep -v '^#' "$scripts/own-files" | xargs git -C "$1" ls-files --; }
+
+# share_objects TREE: $tree gets the objects of another git tree, by hard links, which
+# outlive that tree. Commits can then be carried over by three-way merges.
+share_objects() { cp -a -l -n "$1/.git/objects/." "$tree/.git/objects/"; }
+
 # What remains to be said of a rebase that stopped.
 conflicts() {
 	local file subject
