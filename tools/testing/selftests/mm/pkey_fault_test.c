@@ -77,40 +77,13 @@ static struct {
 	{ "/sys/kernel/debug/fail_page_alloc/verbose", "0" },
 };
 
-static bool read_file(const char *path, char *text, size_t size)
-{
-	int fd = open(path, O_RDONLY);
-	ssize_t len;
-
-	if (fd < 0)
-		return false;
-
-	len = read(fd, text, size - 1);
-	close(fd);
-	text[len > 0 ? len : 0] = '\0';
-	return len > 0;
-}
-
-static bool write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-	ssize_t len;
-
-	if (fd < 0)
-		return false;
-
-	len = write(fd, text, strlen(text));
-	close(fd);
-	return len > 0;
-}
-
 static bool set_knobs(void)
 {
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(knobs); i++)
-		if (!read_file(knobs[i].path, knobs[i].saved, sizeof(knobs[i].saved)) ||
-		    !write_file(knobs[i].path, knobs[i].wanted))
+		if (!pkey_read_file(knobs[i].path, knobs[i].saved, sizeof(knobs[i].saved)) ||
+		    !pkey_write_file(knobs[i].path, knobs[i].wanted))
 			return false;
 	return true;
 }
@@ -121,7 +94,7 @@ static void restore_knobs(void)
 
 	for (i = 0; i < ARRAY_SIZE(knobs); i++)
 		if (knobs[i].saved[0])
-			write_file(knobs[i].path, knobs[i].saved);
+			pkey_write_file(knobs[i].path, knobs[i].saved);
 }
 
 /* Gives the reason if there can be no test here. */
@@ -499,7 +472,7 @@ static int call_read_pkeys(const struct _fixture_variant_fault *variant)
 {
 	char text[16];
 
-	return read_file("/proc/self/pkeys", text, sizeof(text)) ? 0 : -1;
+	return pkey_read_file("/proc/self/pkeys", text, sizeof(text)) ? 0 : -1;
 }
 
 /* Is the other process content? */
@@ -1039,10 +1012,10 @@ static int report(const char *init_pkru)
 	bool good;
 
 	/* What fails may be one of these open(). */
-	good = (read_file("/proc/self/fail-nth", nth, sizeof(nth)) ||
-		read_file("/proc/self/fail-nth", nth, sizeof(nth))) &&
-	       (write_file("/proc/self/fail-nth", "0") ||
-		write_file("/proc/self/fail-nth", "0")) && look(&state) &&
+	good = (pkey_read_file("/proc/self/fail-nth", nth, sizeof(nth)) ||
+		pkey_read_file("/proc/self/fail-nth", nth, sizeof(nth))) &&
+	       (pkey_write_file("/proc/self/fail-nth", "0") ||
+		pkey_write_file("/proc/self/fail-nth", "0")) && look(&state) &&
 	       state.attachable == PKEY_MASK_DEFAULT &&
 	       pkru_at_start == strtoul(init_pkru, NULL, 16) &&
 	       pkey_take_all(NULL) == PKEY_MAX;

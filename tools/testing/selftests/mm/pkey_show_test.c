@@ -2,7 +2,8 @@
 /*
  * Tests of what the kernel tells about protection keys on x86: /proc/PID/pkeys
  * and the trace events. By means of these, of what does not show otherwise:
- * nobody is asked to give up rights that nobody can have (F5).
+ * nobody is asked to give up rights that nobody can have (F5), and mmap_lock is
+ * not taken (G1).
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -26,18 +27,12 @@ static bool reissue(int pkey)
 	return !sys_pkey_free(pkey) && sys_pkey_alloc(0, 0) == pkey;
 }
 
-/* The whole file; "none" if it cannot be read. */
-static const char *read_file(const char *path)
+/* The keys of a process as it shows them; "none" if it does not. */
+static const char *shown_by(const char *path)
 {
 	static char text[4096];
-	FILE *file = fopen(path, "r");
 
-	if (!file)
-		return "none";
-
-	text[fread(text, 1, sizeof(text) - 1, file)] = 0;
-	fclose(file);
-	return text;
+	return pkey_read_file(path, text, sizeof(text)) ? text : "none";
 }
 
 #define HEADING		"key state        mappings\n" \
@@ -49,7 +44,7 @@ TEST(proc_of_fresh_process)
 	if (!pku_enabled())
 		SKIP(return, NO_PKU);
 
-	EXPECT_STREQ(HEADING, read_file("/proc/self/pkeys"));
+	EXPECT_STREQ(HEADING, shown_by("/proc/self/pkeys"));
 }
 
 /* Each state that a key can be in, and how many mappings carry it. */
@@ -76,7 +71,7 @@ TEST(proc_shows_each_state)
 		     "  2 allocated           2\n"
 		     "  3 free                0\n"
 		     "  4 waiting             1\n"
-		     "  5 execute-only        1\n", read_file("/proc/self/pkeys"));
+		     "  5 execute-only        1\n", shown_by("/proc/self/pkeys"));
 }
 
 /* Mappings that are execute-only from the start count too. */
@@ -89,10 +84,10 @@ TEST(proc_counts_execute_only_mmap)
 
 	ASSERT_TRUE(!!code);
 	EXPECT_STREQ(HEADING
-		     "  1 execute-only        1\n", read_file("/proc/self/pkeys"));
+		     "  1 execute-only        1\n", shown_by("/proc/self/pkeys"));
 	ASSERT_EQ(0, munmap(code, pkey_page_size()));
 	EXPECT_STREQ(HEADING
-		     "  1 execute-only        0\n", read_file("/proc/self/pkeys"));
+		     "  1 execute-only        0\n", shown_by("/proc/self/pkeys"));
 }
 
 /* Who may not look at the memory of a process may not look at its keys. */
@@ -111,7 +106,7 @@ TEST(proc_is_for_the_owner)
 	pid = fork();
 	ASSERT_LE(0, pid);
 	if (!pid) {
-		if (strcmp(HEADING, read_file(path)))
+		if (strcmp(HEADING, shown_by(path)))
 			_exit(1);
 		if (setresgid(65534, 65534, 65534) || setresuid(65534, 65534, 65534))
 			_exit(2);
@@ -121,22 +116,11 @@ TEST(proc_is_for_the_owner)
 	EXPECT_EQ(0, status);
 }
 
-static bool write_file(const char *path, const char *text)
-{
-	FILE *file = fopen(path, "w");
-
-	if (!file)
-		return false;
-
-	fputs(text, file);
-	return !fclose(file);
-}
-
 /*
- * What was traced since the last call, a line for each event: its name and what
- * it says, without the task and the time.
+ * What was traced since the last call, a line for each event whose name begins
+ * with @prefix: name and what it says, without the task and the time.
  */
-static const char *new_events(void)
+static const char *new_events_of(const char *prefix)
 {
 	static char events[4096];
 	char line[256], *event;
@@ -149,13 +133,18 @@ static const char *new_events(void)
 		return "no trace";
 
 	while (fgets(line, sizeof(line), trace)) {
-		event = strstr(line, ": pkey_");
+		event = strstr(line, prefix);
 		if (line[0] != '#' && event && used < sizeof(events))
 			used += snprintf(events + used, sizeof(events) - used, "%s", event + 2);
 	}
 	fclose(trace);
-	write_file(INSTANCE "/trace", "");
+	pkey_write_file(INSTANCE "/trace", "");
 	return events;
+}
+
+static const char *new_events(void)
+{
+	return new_events_of(": pkey_");
 }
 
 FIXTURE(trace)
@@ -174,9 +163,9 @@ FIXTURE_SETUP(trace)
 		SKIP(return, "no instance of tracefs can be made");
 
 	snprintf(pid, sizeof(pid), "%d", getpid());
-	ASSERT_TRUE(write_file(INSTANCE "/set_event_pid", pid));
-	ASSERT_TRUE(write_file(INSTANCE "/options/event-fork", "1"));
-	ASSERT_TRUE(write_file(INSTANCE "/events/pkeys/enable", "1"));
+	ASSERT_TRUE(pkey_write_file(INSTANCE "/set_event_pid", pid));
+	ASSERT_TRUE(pkey_write_file(INSTANCE "/options/event-fork", "1"));
+	ASSERT_TRUE(pkey_write_file(INSTANCE "/events/pkeys/enable", "1"));
 }
 
 FIXTURE_TEARDOWN(trace)
@@ -309,6 +298,50 @@ TEST_F(trace, reissue_beside_threads)
 	EXPECT_STREQ("pkey_revoke: keys 7,15, up to re-issue 2\n"
 		     "pkey_revoke: keys 7,15, up to re-issue 2\n"
 		     "pkey_revoke: keys 7,15, up to re-issue 2\n", new_events());
+}
+
+/*
+ * G1: the event stands at the beginning of each attempt to take an mmap_lock. It
+ * is traced during the calls only: the C library maps memory too.
+ */
+TEST_F(trace, alloc_and_free_take_no_mmap_lock)
+{
+	const size_t size = pkey_page_size();
+	int fd = open(INSTANCE "/tracing_on", O_WRONLY);
+	void *page = pkey_map(1, RW);
+	int nr, mapped, clean;
+
+	ASSERT_TRUE(page && fd >= 0);
+	ASSERT_TRUE(pkey_write_file(INSTANCE "/events/mmap_lock/mmap_lock_start_locking/enable", "1"));
+	/* No page fault takes it either. */
+	ASSERT_EQ(0, mlockall(MCL_CURRENT));
+	ASSERT_TRUE(start_threads());
+	ASSERT_EQ(1, write(fd, "0", 1));
+	new_events_of("");
+
+	/* Keys that are new, until there is none left. */
+	write(fd, "1", 1);
+	nr = pkey_take_all(NULL);
+	write(fd, "0", 1);
+	EXPECT_EQ(PKEY_MAX, nr);
+	EXPECT_STREQ("", new_events_of(": mmap_lock_"));
+
+	/* What does take it is seen to. */
+	write(fd, "1", 1);
+	sys_pkey_mprotect(page, size, RW, KEY);
+	write(fd, "0", 1);
+	EXPECT_STRNE("", new_events_of(": mmap_lock_"));
+
+	/* Keys that are mapped, clean, and refused. */
+	write(fd, "1", 1);
+	mapped = reissue(KEY);
+	clean = reissue(15);
+	sys_pkey_free(0);
+	write(fd, "0", 1);
+	EXPECT_TRUE(mapped && clean);
+	EXPECT_STREQ("", new_events_of(": mmap_lock_"));
+	ASSERT_TRUE(end_threads());
+	close(fd);
 }
 
 TEST_HARNESS_MAIN

@@ -492,4 +492,32 @@ static inline char pkey_task_state(pid_t tid)
 	return state;
 }
 
+/* What one read() of a file gives, as text; false if there is nothing. */
+static inline bool pkey_read_file(const char *path, char *text, size_t size)
+{
+	int fd = open(path, O_RDONLY);
+	ssize_t len;
+
+	if (fd < 0)
+		return false;
+
+	len = read(fd, text, size - 1);
+	close(fd);
+	text[len > 0 ? len : 0] = '\0';
+	return len > 0;
+}
+
+static inline bool pkey_write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_TRUNC);
+	ssize_t len;
+
+	if (fd < 0)
+		return false;
+
+	len = write(fd, text, strlen(text));
+	close(fd);
+	return len == (ssize_t)strlen(text);
+}
+
 #endif /* PKEY_UTIL_H */
