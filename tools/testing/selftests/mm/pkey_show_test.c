@@ -20,6 +20,8 @@
 /* A buffer of our own: others that trace are not disturbed. */
 #define INSTANCE	"/sys/kernel/tracing/instances/pkey_show_test"
 
+#define LOCK_EVENTS	INSTANCE "/events/mmap_lock/mmap_lock_start_locking"
+
 #define KEY		7
 
 static bool reissue(int pkey)
@@ -312,7 +314,7 @@ TEST_F(trace, alloc_and_free_take_no_mmap_lock)
 	int nr, mapped, clean;
 
 	ASSERT_TRUE(page && fd >= 0);
-	ASSERT_TRUE(pkey_write_file(INSTANCE "/events/mmap_lock/mmap_lock_start_locking/enable", "1"));
+	ASSERT_TRUE(pkey_write_file(LOCK_EVENTS "/enable", "1"));
 	/* No page fault takes it either. */
 	ASSERT_EQ(0, mlockall(MCL_CURRENT));
 	ASSERT_TRUE(start_threads());

@@ -1416,7 +1416,7 @@ static char process_state(pid_t pid)
 		digits[i++] = '0' + n % 10;
 	while (i--)
 		*c++ = digits[i];
-	strcpy(c, "/stat");
+	memcpy(c, "/stat", sizeof("/stat"));
 
 	fd = pkey_raw_syscall(__NR_open, (uintptr_t)path, O_RDONLY | O_CLOEXEC, 0, 0);
 	if (fd < 0)
@@ -1881,7 +1881,7 @@ static void on_signal(int sig)
 static int run_execve(struct task *t)
 {
 	static char pkru[16], *argv[] = { "pkey_torture_test", REPORT_ARG, pkru, NULL };
-	static char *envp[] = { NULL };
+	static char *const envp[] = { NULL };
 
 	/* All write the same. */
 	if (!pkru[0])
@@ -2271,10 +2271,11 @@ static void print_records(void)
 
 	for (i = 0; i < shared->nr_records && i < NR_RECORDS; i++) {
 		r = &shared->records[i];
-		ksft_print_msg("violation after %u.%03u s, arena %u, %s, depth %u: key %d: %s: %08x %08x %08x\n",
+		ksft_print_msg("violation after %u.%03u s in arena %u, %s, depth %u:\n",
 			       r->ms / 1000, r->ms % 1000, r->arena, kind_names[r->kind],
-			       r->depth, r->pkey, r->what, r->values[0], r->values[1],
-			       r->values[2]);
+			       r->depth);
+		ksft_print_msg("key %d: %s: %08x %08x %08x\n", r->pkey, r->what,
+			       r->values[0], r->values[1], r->values[2]);
 	}
 }
 
@@ -2293,7 +2294,7 @@ static void print_counts(uint64_t seed)
 		       shared->max_tasks);
 }
 
-static void usage(const char *name)
+static void explain_usage(const char *name)
 {
 	ksft_exit_fail_msg("usage: %s [-t seconds | -n operations] [-s seed] [-w workers]\n", name);
 }
@@ -2336,7 +2337,7 @@ int main(int argc, char **argv)
 			arena.workers = strtoul(optarg, NULL, 0);
 			break;
 		default:
-			usage(argv[0]);
+			explain_usage(argv[0]);
 		}
 	}
 	if (!arena.workers || arena.workers > NR_TASKS / 2)
