@@ -37,7 +37,7 @@ help:
 	@echo 'make clean                 remove what was built'
 	@echo
 	@echo 'BASE=6.12                  for which kernel: 6.1, 6.12, 7.3'
-	@echo 'CONFIG=default             which file of configs/: default, nopkeys, debug, fault, kcsan, gcov'
+	@echo 'CONFIG=default             which file of configs/: default, nopkeys, debug, fault, kcsan, gcov, bench'
 	@echo 'UNPATCHED=1                the stock kernel (build, boot, image)'
 	@echo 'KERNEL=/path               this tree or tarball instead of the package, on a copy'
 	@echo 'BUILD=/path                where to build; default: build/'

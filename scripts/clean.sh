@@ -5,12 +5,12 @@
 
 for tree in "$BUILD"/*/linux; do
 	[ -d "$tree/.git" ] || continue
-	if [ "$(git -C "$tree" rev-parse series)" != "$(git -C "$tree" config harness.tip || true)" ] ||
-	   [ -n "$(git -C "$tree" status --porcelain -uno)" ]; then
+	! any_work "$tree" ||
 		die "$tree has work that is not in patches/: run make export first, or remove $BUILD yourself"
-	fi
 done
 
+# What an interrupted "make run" was about to unpack.
+rm -rf "$BUILD"/*/linux.new
 # BUILD may hold other things: only what the harness made goes.
 for tree in "$BUILD"/*/linux; do
 	[ -z "$(git -C "$tree" config --get-regexp '^harness\.' 2>/dev/null)" ] ||

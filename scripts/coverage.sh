@@ -17,7 +17,7 @@ read_counts() {
 		cp -L "${graph%.gcda}.gcno" "$(dirname "$data")"
 		(cd "$obj" && gcov --branch-counts --branch-probabilities --json-format \
 			--stdout "$data") || return 1
-	done >"$out/$boot.json"
+	done >"$out/$boot.json" || return 1
 	[ -s "$out/$boot.json" ]
 }
 

@@ -28,7 +28,8 @@ configure() {
 
 build() {
 	rm -f "$dir"/linux-*
-	kmake "$src" O="$dir/obj" LOCALVERSION=-pkeys bindeb-pkg </dev/null 2>&1 | tee "$dir/build.log" | progress
+	kmake "$src" O="$dir/obj" LOCALVERSION=-pkeys bindeb-pkg </dev/null 2>&1 |
+		tee "$dir/build.log" | progress || return 1
 	# Of no use here, and would take the place of the distribution's.
 	rm -f "$dir"/linux-libc-dev_* "$dir"/linux-upstream_*
 }

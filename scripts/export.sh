@@ -3,6 +3,8 @@
 # Write patches/BASE and the files that are wholly ours from the kernel git tree.
 . "$(dirname "$0")/lib.sh"
 
+neutral_git
+
 [ -d "$tree/.git" ] || die "there is no kernel git tree in $tree: run make build first"
 [ -z "$(git -C "$tree" status --porcelain -uno)" ] || die "$tree has changes that are not committed: commit them first"
 
@@ -17,10 +19,7 @@ if ported=$(git -C "$tree" config harness.ported); then
 		cp "$top/configs/$ported.sed" "$top/configs/$BASE.sed"
 fi
 rm -f "$patches"/[0-9]*.patch
-# Everything that could differ from machine to machine is named.
-git -C "$tree" -c diff.algorithm=myers -c core.abbrev=12 -c format.useAutoBase=false \
-	-c diff.noprefix=false -c diff.mnemonicPrefix=false -c format.headers= \
-	format-patch -q -n --zero-commit --no-signature --no-thread \
+git -C "$tree" -c core.abbrev=12 format-patch -q -n --zero-commit --no-signature --no-thread \
 	--stat=72 -o "$patches" refs/tags/base..series
 
 # What changes with the patches, below the text of the cover letter.

@@ -17,7 +17,7 @@ mirror() {
 		awk -v release="$release" '($1 == release || $1 ~ /^(old)?stable$/) && $2 == "main" { print $3; exit }'
 }
 
-# What the system says of proxies and the like holds here too, nothing else does.
+# Settings of proxies and the like are taken from the system, and no others.
 configure() {
 	local from
 	from=$(mirror || true)

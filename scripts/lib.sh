@@ -85,6 +85,21 @@ own_files() {
 		while read -r pattern; do find . -path "./$pattern" -type f; done | sort)
 }
 
+# own_work TREE: Does the branch "series" of a kernel git tree have somebody's own
+# commits, as against what the harness applied, or the tree changes?
+own_work() {
+	local applied
+	[ -z "$(git -C "$1" config harness.busy || true)" ] || return 1
+	applied=$(git -C "$1" config harness.tip || git -C "$1" rev-parse refs/tags/base)
+	[ "$(git -C "$1" rev-parse series)" != "$applied" ] ||
+		[ -n "$(git -C "$1" status --porcelain -uno)" ]
+}
+
+# any_work TREE: the same, of other branches, stashes and a rebase under way too.
+any_work() {
+	own_work "$1" || [ -n "$(git -C "$1" rev-list -n 1 HEAD --all --not series)" ]
+}
+
 patches=$top/patches/$BASE
 if [ -n "$KERNEL" ]; then
 	[ -e "$KERNEL" ] || die "KERNEL=$KERNEL does not exist: name a kernel tree or a tarball of one"

@@ -32,7 +32,7 @@ messages() {
 	done
 	mkdir -p "$build"
 	config base.fragment default.config {patched,verify}.fragment >"$build/wanted.config"
-	kmake "$from" -s O="$build" KCONFIG_ALLCONFIG="$build/wanted.config" "$@" allnoconfig >&2
+	kmake "$from" -s O="$build" KCONFIG_ALLCONFIG="$build/wanted.config" "$@" allnoconfig >&2 || return 1
 	for object in "${targets[@]}"; do rm -f "$build/$object"; done
 	kmake "$from" -s -k O="$build" KCFLAGS=-Wno-error "$@" "${targets[@]}" 2>&1 >/dev/null |
 		grep -E '(warning|error):' | sed -E 's/:[0-9]+:[0-9]+:/:/; s/line [0-9]+/line/' |
@@ -43,8 +43,8 @@ messages() {
 nothing_new() {
 	local name=$1
 	shift
-	messages "$pristine" "$work/obj-lint-$name-unpatched" "$@" >"$out/$name-unpatched"
-	messages "$tree" "$work/obj-lint-$name" "$@" >"$out/$name-patched"
+	messages "$pristine" "$work/obj-lint-$name-unpatched" "$@" >"$out/$name-unpatched" || return 1
+	messages "$tree" "$work/obj-lint-$name" "$@" >"$out/$name-patched" || return 1
 	echo "messages of the unpatched source, subtracted:"
 	cat "$out/$name-unpatched"
 	echo "new messages:"
@@ -65,8 +65,8 @@ our_rules() {
 	for rule in "$scripts"/coccinelle/*.cocci; do
 		# shellcheck disable=SC2046
 		spatch --very-quiet -D report --no-includes --sp-file "$rule" \
-			$(touched arch/x86/mm arch/x86/include mm kernel | grep '[.][ch]$' | sed "s|^|$tree/|")
-	done >"$out/our-rules" || return 1
+			$(touched arch/x86/mm arch/x86/include mm kernel | grep '[.][ch]$' | sed "s|^|$tree/|") || return 1
+	done >"$out/our-rules"
 	! grep . "$out/our-rules"
 }
 
@@ -104,6 +104,7 @@ sphinx() {
 	for page in core-api/protection-keys admin-guide/sysctl/vm; do
 		! (cd "$tree" && sphinx-build -q -E -b text -c Documentation Documentation "$out/sphinx" \
 			"Documentation/$page.rst") 2>&1 | grep "$page" || return 1
+		[ -s "$out/sphinx/$page.txt" ] || return 1
 	done
 }
 

@@ -41,7 +41,10 @@ set_up() {
 	step "building the tests" "$scripts/tests.sh"
 	mkdir -p "$caught" "$lab_work"
 	git -C "$tree" worktree prune
-	[ -e "$broken" ] || git -C "$tree" worktree add -q --detach "$broken" series
+	in_broken rev-parse -q --verify HEAD >/dev/null 2>&1 || {
+		rm -rf "$broken"
+		git -C "$tree" worktree add -q --detach "$broken" series
+	}
 	ln -sfn "$work/root" "$work/root.cpio.gz" "$lab_work/"
 	kernel=$(git -C "$tree" diff refs/tags/base series -- . ':!Documentation' ':!MAINTAINERS' ':!tools')
 }

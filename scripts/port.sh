@@ -32,7 +32,7 @@ finished() {
 
 [ -n "${FROM:+$KERNEL}" ] || die "name both: make port FROM=7.3 KERNEL=/path/to/newer"
 [ -d "$top/patches/$FROM" ] || die "there is no series for Linux $FROM: patches/ has $(known_bases)"
-BASE=$(kernel_version "$KERNEL")
+BASE=$(kernel_version "$KERNEL" 2>/dev/null || true)
 [ -n "$BASE" ] || die "$KERNEL is not a Linux kernel source"
 [ ! -d "$top/patches/$BASE" ] || die "there is a series for Linux $BASE already, in patches/$BASE"
 export BASE

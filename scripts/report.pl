@@ -163,6 +163,10 @@ for my $boot (@boots) {
 		failed($boot, 'boot', $failure);
 		row($boot, 'boot', 0, 1, 0);
 	}
+	if (!grep { -e "$boot/$_" } qw(planned failure left-out)) {
+		failed($boot, 'boot', 'brought no result');
+		row($boot, 'boot', 0, 1, 0);
+	}
 	kunit($boot, $_) for sort glob "$boot/*.ktap";
 	for (split /\n/, slurp("$boot/planned") // '') {
 		my ($test) = split;

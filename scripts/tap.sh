@@ -11,6 +11,8 @@ tap_begin() {
 	rm -rf "$out"
 	mkdir -p "$out"
 	echo "TAP version 13" >"$tap"
+	# What ends before tap_end is missed when the results are read.
+	echo "$tap_name" >"$out/planned"
 }
 
 # check TEXT COMMAND...: one test; what the command printed is kept, and shown if
@@ -38,7 +40,6 @@ skip() {
 # tap_end: Return: whether all was well.
 tap_end() {
 	echo "1..$tests" >>"$tap"
-	echo "$tap_name" >"$out/planned"
 	echo $((bad > 0)) >"$out/$tap_name.status"
 	say "    $((tests - bad)) of $tests checks passed; $tap"
 	[ "$bad" = 0 ]

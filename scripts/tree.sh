@@ -76,6 +76,9 @@ apply_patches() {
 	# shellcheck disable=SC2086
 	if [ -n "$files" ] && ! in_tree am -q --committer-date-is-author-date $files; then
 		in_tree am --abort
+		in_tree config harness.tip "$(in_tree rev-parse series)"
+		in_tree config --unset harness.applied || true
+		in_tree config --unset harness.busy
 		die "the patches in $patches do not apply to this source"
 	fi
 	in_tree config harness.applied "$(applied_stamp)"
@@ -96,17 +99,10 @@ applied_stamp() {
 	cat /dev/null $(patch_files) | sha256sum | cut -d' ' -f1
 }
 
-# Somebody's own commits or changes, as against what the harness applied.
-own_work() {
-	[ -z "$(in_tree config harness.busy || true)" ] || return 1
-	[ "$(in_tree rev-parse series)" != "$(in_tree config harness.tip || in_tree rev-parse refs/tags/base)" ] ||
-		[ -n "$(in_tree status --porcelain -uno)" ]
-}
-
 if [ -d "$tree" ]; then
 	state=$(in_tree config harness.source || true)
 	if [ -n "$state" ] && [ "$state" != "$(source_state)" ]; then
-		! own_work || die "$from has changed, and $tree has work of its own: make export, then remove $tree"
+		! any_work "$tree" || die "$from has changed, and $tree has work of its own: make export, then remove $tree"
 		say "note: $from has changed: starting over with it"
 		rm -rf "$tree" "$pristine"
 	fi
@@ -122,7 +118,7 @@ kernel_is_base "$tree" || die "$from is Linux $(kernel_version "$tree"): run wit
 
 if [ "$(in_tree config harness.busy || true)" ]; then
 	step "applying patches/$BASE, which was interrupted" apply_patches
-elif own_work; then
+elif own_work "$tree"; then
 	say "note: using $tree as it is, with $(in_tree rev-list --count refs/tags/base..HEAD) commits; make export writes them to patches/"
 elif [ "$(in_tree config harness.applied || true)" != "$(applied_stamp)" ]; then
 	step "applying patches/$BASE" apply_patches
