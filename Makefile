@@ -16,8 +16,8 @@ DEB_PACKAGES = dpkg-dev:dpkg-buildpackage debhelper:dh fakeroot:fakeroot kmod:de
 
 help:
 	@echo 'make run                   set up, build, boot, run the tests once'
-	@echo 'make check                 all tests, in all boots; then verify'
-	@echo 'make check-all             and the other kernels, lint, data races, coverage'
+	@echo 'make check                 all tests in eight boots, and that each patch builds'
+	@echo 'make check-all             and the other kernels, fault injection, data races, coverage, lint'
 	@echo 'make build                 build the kernel and the test programs'
 	@echo 'make boot                  an interactive shell in the guest'
 	@echo 'make demo                  a short program on the stock kernel and on ours, side by side'

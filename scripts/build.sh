@@ -33,12 +33,9 @@ configure() {
 	[ -z "$missing" ] || die "these options of configs/ vanished from $obj/.config, a dependency is off: $missing"
 }
 
-# What a configuration wants make to be told, in lines of its own.
-make_arguments() { sed -n 's/^# make: //p' "$top/configs/$CONFIG.config"; }
-
 compile() {
 	# shellcheck disable=SC2046
-	kmake "$src" O="$obj" $(make_arguments) bzImage </dev/null 2>&1 | tee "$obj/build.log" | progress
+	kmake "$src" O="$obj" $(make_arguments "$CONFIG") bzImage </dev/null 2>&1 | tee "$obj/build.log" | progress
 }
 
 configure

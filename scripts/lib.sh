@@ -140,6 +140,9 @@ config() {
 	(cd "$top/configs" && sed -f "$renamed" "$@")
 }
 
+# make_arguments CONFIG: what that wants make to be told, in lines of its own.
+make_arguments() { sed -n 's/^# make: //p' "$top/configs/$1.config"; }
+
 # kmake DIRECTORY ARGUMENT...: the kernel's make, in the same way everywhere.
 # Fixed build stamps and paths relative to $work let ccache serve other clones.
 kmake() {

@@ -89,7 +89,8 @@ compile() {
 	if [[ $1 == control-* ]]; then
 		BUILD=$lab CONFIG=$2 "$scripts/build.sh"
 	else
-		work=$lab_work kmake "$broken" O="$lab_work/obj-$2" bzImage
+		# shellcheck disable=SC2046
+		work=$lab_work kmake "$broken" O="$lab_work/obj-$2" $(make_arguments "$2") bzImage
 	fi >"$lab_work/$1.log" 2>&1 </dev/null || die "$1 does not build, see $lab_work/$1.log"
 }
 
