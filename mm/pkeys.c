@@ -21,6 +21,24 @@
  * An architecture that has keys but none of these (arm64, powerpc) is served
  * by the functions below that change its allocation map under mmap_lock.
  *
+ * The life of a key, on x86:
+ *
+ *  1. It was never used. pkey_alloc() takes these first, the lowest of them.
+ *  2. It is allocated. The caller has the rights that it asked for, and
+ *     pkey_mprotect() attaches the key to mappings.
+ *  3. pkey_free() gives it up at once: no call accepts it any more. Mappings that
+ *     carry it keep it, and tasks keep the rights that they have.
+ *  4. As long as a mapping carries it, it is handed out only if there is no other
+ *     key, and not even then if vm.pkey_reuse_mapped is 0. Without such mappings
+ *     it is clean.
+ *  5. A clean key is handed out again when all keys have been used. Before
+ *     pkey_alloc() returns, all other tasks of the address space lose the rights
+ *     to it that they still have. The key is allocated again, as in 2.
+ *
+ * Key 0 is that of ordinary memory: always allocated, and nobody's. For the first
+ * mapping that is PROT_EXEC alone the kernel takes a key in the same way, for
+ * itself, and keeps it while the address space lives.
+ *
  * The letters and numbers in the comments, such as A1, are the clauses of the
  * contract in Documentation/core-api/protection-keys.rst.
  */

@@ -543,6 +543,25 @@ TEST(execonly_without_key_changes_nothing_else)
 	EXPECT_EQ(PKEY_MASK_ALL, pkey_attachable_mask());
 }
 
+/* D2: nor does it take the key of a mapping that has one. */
+TEST(execonly_without_key_leaves_user_key)
+{
+	const size_t size = pkey_page_size();
+	void *code = pkey_map_code(PROT_READ | PROT_EXEC);
+
+	if (!pku_enabled())
+		SKIP(return, NO_PKU);
+
+	ASSERT_TRUE(!!code);
+	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
+	ASSERT_EQ(0, sys_pkey_mprotect(code, size, PROT_READ | PROT_EXEC, 7));
+	ASSERT_EQ(0, sys_mprotect(code, size, PROT_EXEC));
+	EXPECT_EQ(7, pkey_of(code));
+	EXPECT_TRUE(pkey_can(PKEY_READ, code));
+	pkru_set_rights(7, PKEY_DISABLE_ACCESS);
+	EXPECT_TRUE(pkey_refused(PKEY_READ, code, 7));
+}
+
 /* D1, D2: a key that is freed later serves the execute-only memory after it. */
 TEST(execonly_when_a_key_was_freed)
 {

@@ -871,6 +871,20 @@ TEST(exec_leaves_creator_alone)
 	EXPECT_EQ(PKEY_MAX - 4, pkey_take_all(NULL));
 }
 
+/* E3: unless it was asked for something else, it closes all keys but 0. */
+TEST(exec_pkru_closes_all_keys)
+{
+	char cmdline[4096];
+
+	if (!pku_enabled())
+		SKIP(return, NO_PKU);
+	if (!pkey_read_file("/proc/cmdline", cmdline, sizeof(cmdline)) ||
+	    strstr(cmdline, "init_pkru="))
+		SKIP(return, "init_pkru= may say something else");
+
+	EXPECT_EQ(0x55555554, pkru_at_start);
+}
+
 /* E3: the initial value is the one in debugfs, which init_pkru= sets. */
 TEST(exec_pkru_is_init_pkru)
 {

@@ -715,6 +715,25 @@ TEST_F(full, reissues_before_fork)
 	EXPECT_EQ(0, wait_for(pid));
 }
 
+static void *take_all_thread(void *arg)
+{
+	*(int *)arg = pkey_take_all(NULL);
+	return NULL;
+}
+
+/*
+ * In a new program. Its first thread makes no call with keys: only execve() has
+ * told it that the re-issues are counted anew.
+ */
+static bool new_program_loses_rights(void)
+{
+	pthread_t thread;
+	int nr = 0;
+
+	return !pthread_create(&thread, NULL, take_all_thread, &nr) &&
+	       !pthread_join(thread, NULL) && nr == PKEY_MAX && rights_are_lost();
+}
+
 /* E3, F4: nor do those before execve() from the new program. */
 TEST_F(full, reissues_before_execve)
 {
@@ -771,6 +790,43 @@ TEST_F(full, forked_child_keeps_rights)
 	}
 	ASSERT_TRUE(reissue(KEY));
 	close(fds[1]);
+	EXPECT_EQ(0, wait_for(pid));
+}
+
+static void *pkru_thread(void *arg)
+{
+	*(uint32_t *)arg = rdpkru();
+	return NULL;
+}
+
+static int pkru_process(void *arg)
+{
+	pkru_thread(arg);
+	return 0;
+}
+
+/* E2: rights to a key that was re-issued before are as good as others. */
+TEST_F(full, new_tasks_have_rights_to_reissued_key)
+{
+	uint32_t seen = ~0u;
+	pthread_t thread;
+	pid_t pid;
+
+	ASSERT_TRUE(reissue(KEY));
+	wrpkru(0);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, pkru_thread, &seen));
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_EQ(0, seen);
+
+	seen = ~0u;
+	pid = start_process(pkru_process, &seen, CLONE_VFORK);
+	ASSERT_EQ(0, wait_for(pid));
+	EXPECT_EQ(0, seen);
+
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid)
+		_exit(!!rdpkru());
 	EXPECT_EQ(0, wait_for(pid));
 }
 
@@ -1444,6 +1500,7 @@ enum frame_change {
 	FRAME_WITHOUT_STAMP,
 	FRAME_COPIED,
 	FRAME_OPENED,
+	FRAME_OPENED_LAST,
 	FRAME_NARROWED,
 	FRAME_LEGACY,
 	FRAME_FOREIGN,
@@ -1477,6 +1534,11 @@ static char frame_copy[MAX_FRAME + 128];
 static bool reissue_here(void)
 {
 	return reissue_with_rights(KEY, 0);
+}
+
+static bool reissue_last_here(void)
+{
+	return reissue_with_rights(PKEY_MAX, 0);
 }
 
 static void *reissue_key_thread(void *arg)
@@ -1543,6 +1605,9 @@ static bool change_frame(ucontext_t *ucontext)
 		return true;
 	case FRAME_OPENED:
 		*pkru = pkru_with_rights(*pkru, KEY, 0);
+		return true;
+	case FRAME_OPENED_LAST:
+		*pkru = pkru_with_rights(*pkru, PKEY_MAX, 0);
 		return true;
 	case FRAME_NARROWED:
 		*pkru |= PKEY_DISABLE_WRITE << 2 * KEY;
@@ -1884,6 +1949,24 @@ TEST_F(frame, opened_by_handler)
 	}
 }
 
+/* F6: the same with the key that is last in PKRU. */
+TEST_F(frame, last_key_opened_by_handler)
+{
+	const struct frame_plan plan = {
+		.depth = 1,
+		.reissue = reissue_last_here,
+		.reissue_at = 1,
+		.change = FRAME_OPENED_LAST,
+	};
+	const uint32_t before = pkru_with_rights(0, PKEY_MAX, PKEY_DISABLE_ACCESS);
+
+	if (!(variant->flags & SA_SIGINFO))
+		SKIP(return, "the handler does not get at the frame");
+
+	EXPECT_EQ(0, run_frame(&plan, variant->flags, before));
+	EXPECT_EQ(0, frames.failed);
+}
+
 /* F6: a handler that takes rights away in the frame has given none. */
 TEST_F(frame, narrowed_by_handler)
 {
@@ -2115,7 +2198,7 @@ int main(int argc, char **argv)
 	if (argc == 3 && !strcmp(argv[1], REPORT_ARG))
 		return report_to(atoi(argv[2]));
 	if (argc == 2 && !strcmp(argv[1], LOSE_RIGHTS_ARG))
-		return pkey_take_all(NULL) != PKEY_MAX || !rights_are_lost();
+		return !new_program_loses_rights();
 
 	return test_harness_run(argc, argv);
 }
