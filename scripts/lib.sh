@@ -95,9 +95,11 @@ own_work() {
 		[ -n "$(git -C "$1" status --porcelain -uno)" ]
 }
 
-# any_work TREE: the same, of other branches, stashes and a rebase under way too.
+# any_work TREE: the same, of other branches, stashes and a rebase under way too. The
+# harness's own worktrees, of verify and mutate, are nobody's work.
 any_work() {
-	own_work "$1" || [ -n "$(git -C "$1" rev-list -n 1 HEAD --all --not series)" ]
+	own_work "$1" ||
+		[ -n "$(git -C "$1" rev-list -n 1 --single-worktree HEAD --all --not series)" ]
 }
 
 patches=$top/patches/$BASE
