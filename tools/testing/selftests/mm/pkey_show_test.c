@@ -319,7 +319,7 @@ TEST_F(trace, alloc_and_free_take_no_mmap_lock)
 	ASSERT_EQ(0, mlockall(MCL_CURRENT));
 	ASSERT_TRUE(start_threads());
 	ASSERT_EQ(1, write(fd, "0", 1));
-	new_events_of("");
+	pkey_write_file(INSTANCE "/trace", "");
 
 	/* Keys that are new, until there is none left. */
 	write(fd, "1", 1);
