@@ -744,8 +744,8 @@ static const char *pkey_state_name(union pkey_map map, int pkey, int mappings)
  * of slightly different moments.
  *
  * Context: Process context, no lock needed.
- * Return: 0, or what mm_access() says: -EACCES for those who may not look at the
- * memory of @task, -ESRCH if it has none.
+ * Return: 0, -EACCES for those who may not look at the memory of @task, or -ESRCH
+ * if it has none.
  */
 int proc_pid_pkeys(struct seq_file *m, struct pid_namespace *ns, struct pid *pid,
 		   struct task_struct *task)
@@ -755,7 +755,7 @@ int proc_pid_pkeys(struct seq_file *m, struct pid_namespace *ns, struct pid *pid
 	int pkey, mappings;
 
 	if (IS_ERR_OR_NULL(mm))
-		return PTR_ERR_OR_ZERO(mm);
+		return mm ? PTR_ERR(mm) : -ESRCH;
 
 	map = mm_pkey_map(mm);
 	seq_puts(m, "key state        mappings\n");

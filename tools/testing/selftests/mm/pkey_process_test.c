@@ -14,6 +14,8 @@
 #include "../kselftest_harness.h"
 #include "pkey_util.h"
 
+#define INIT_PKRU	"/sys/kernel/debug/x86/init_pkru"
+
 #define RW		(PROT_READ | PROT_WRITE)
 
 /* The argument that makes this program report its state instead of testing. */
@@ -894,13 +896,34 @@ TEST(exec_pkru_is_init_pkru)
 	if (!pku_enabled())
 		SKIP(return, NO_PKU);
 
-	file = fopen("/sys/kernel/debug/x86/init_pkru", "r");
+	file = fopen(INIT_PKRU, "r");
 	if (!file)
-		SKIP(return, "cannot read /sys/kernel/debug/x86/init_pkru");
+		SKIP(return, "cannot read " INIT_PKRU);
 
 	ASSERT_EQ(1, fscanf(file, "%x", &init_pkru));
 	fclose(file);
 	EXPECT_EQ(init_pkru, pkru_at_start);
+}
+
+/* E3: it leaves a program its ordinary memory, whatever is written there. */
+TEST(init_pkru_leaves_key_0_open)
+{
+	static const char * const bad[] = { "0x1", "0x2", "0x55555557", "0x100000000" };
+	char before[32], after[32];
+	size_t i;
+
+	if (!pku_enabled())
+		SKIP(return, NO_PKU);
+	if (!pkey_read_file(INIT_PKRU, before, sizeof(before)))
+		SKIP(return, "cannot read " INIT_PKRU);
+
+	EXPECT_TRUE(pkey_write_file(INIT_PKRU, before));
+	for (i = 0; i < ARRAY_SIZE(bad); i++) {
+		EXPECT_FALSE(pkey_write_file(INIT_PKRU, bad[i]));
+		EXPECT_EQ(EINVAL, errno);
+	}
+	ASSERT_TRUE(pkey_read_file(INIT_PKRU, after, sizeof(after)));
+	EXPECT_STREQ(before, after);
 }
 
 /*

@@ -95,8 +95,8 @@ TEST(proc_counts_execute_only_mmap)
 /* Who may not look at the memory of a process may not look at its keys. */
 TEST(proc_is_for_the_owner)
 {
-	char path[64];
-	int status;
+	char path[64], c;
+	int fd, status;
 	pid_t pid;
 
 	if (!pku_enabled())
@@ -110,12 +110,46 @@ TEST(proc_is_for_the_owner)
 	if (!pid) {
 		if (strcmp(HEADING, shown_by(path)))
 			_exit(1);
+		fd = open(path, O_RDONLY);
 		if (setresgid(65534, 65534, 65534) || setresuid(65534, 65534, 65534))
 			_exit(2);
-		_exit(open(path, O_RDONLY) == -1 && errno == EACCES ? 0 : 3);
+		if (open(path, O_RDONLY) != -1 || errno != EACCES)
+			_exit(3);
+		/* A file that was opened before is of no use either. */
+		_exit(read(fd, &c, 1) == -1 && errno == EACCES ? 0 : 4);
 	}
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	EXPECT_EQ(0, status);
+}
+
+/* A process that has exited has no memory, and no keys. */
+TEST(proc_of_dead_process)
+{
+	siginfo_t info;
+	char path[64], c;
+	pid_t pid;
+	int fd;
+
+	if (!pku_enabled())
+		SKIP(return, NO_PKU);
+
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		pause();
+		_exit(0);
+	}
+
+	snprintf(path, sizeof(path), "/proc/%d/pkeys", pid);
+	fd = open(path, O_RDONLY);
+	EXPECT_LE(0, fd);
+	ASSERT_EQ(0, kill(pid, SIGKILL));
+	ASSERT_EQ(0, waitid(P_PID, pid, &info, WEXITED | WNOWAIT));
+	EXPECT_EQ(-1, read(fd, &c, 1));
+	EXPECT_EQ(ESRCH, errno);
+
+	ASSERT_EQ(pid, waitpid(pid, NULL, 0));
+	close(fd);
 }
 
 /*
