@@ -1,8 +1,8 @@
 #!/usr/bin/perl
 # SPDX-License-Identifier: GPL-2.0
 # coverage.pl EXCEPTIONS TREE JSON...: add up what gcov counted, print how much of
-# each file was reached and each line that was not, with the reason. Fails if a
-# line has none.
+# each file was reached, each line that was not, with the reason, and each line with
+# a branch that was not taken. Fails if a line has no reason.
 use strict;
 use warnings;
 use JSON::PP;
@@ -48,20 +48,41 @@ sub percent {
 	return sprintf '%5.1f %% of %3d', 100 * $part / $whole, $whole;
 }
 
+# The lines of the source, the first is 1.
+sub text_of {
+	my ($file) = @_;
+	open(my $in, '<', "$tree/$file") or die "$tree/$file: $!\n";
+	return ('', map { /^\s*(.*?)\s*$/ } <$in>);
+}
+
 sub missing {
 	my ($file) = @_;
 	my @missing = grep { !$lines{$file}{$_} } sort { $a <=> $b } keys %{$lines{$file}};
 	return unless @missing;
 
 	print "\n$file\n";
-	open(my $in, '<', "$tree/$file") or die "$tree/$file: $!\n";
-	my @text = <$in>;
+	my @text = text_of($file);
 	for (@missing) {
-		my ($text) = $text[$_ - 1] =~ /^\s*(.*?)\s*$/;
-		my $reason = $why{$file}{$text};
-		push @unexplained, "$file:$_: $text" unless $reason;
-		printf "%5d  %s\n       %s\n", $_, $text, $reason // 'NOT EXPLAINED';
+		my $reason = $why{$file}{$text[$_]};
+		push @unexplained, "$file:$_: $text[$_]" unless $reason;
+		printf "%5d  %s\n       %s\n", $_, $text[$_], $reason // 'NOT EXPLAINED';
 	}
+	return 1;
+}
+
+# Of a line that is compiled several times, one copy may lack what another has.
+sub one_way {
+	my ($file) = @_;
+	my %ways;
+	while (my ($where, $count) = each %{$branches{$file}}) {
+		$ways{(split /:/, $where)[2]}++ unless $count;
+	}
+	return unless %ways;
+
+	print "\n$file\n";
+	my @text = text_of($file);
+	printf "%5d  %s\n", $_, $text[$_] for sort { $a <=> $b } keys %ways;
+	return 1;
 }
 
 print "What all tests together reach in the boots with gcov, see scripts/boots.\n\n";
@@ -73,6 +94,8 @@ for my $file (grep { $lines{$_} } @files) {
 	print "\n";
 }
 print "\nLines that are not reached:\n";
-missing($_) for grep { $lines{$_} } @files;
+grep { missing($_) } grep { $lines{$_} } @files or print "\nnone\n";
+print "\nLines that branch, and not each way is taken:\n";
+grep { one_way($_) } grep { $branches{$_} } @files or print "\nnone\n";
 print STDERR "$_\n" for @unexplained;
 exit(@unexplained || !%lines ? 1 : 0);
