@@ -384,6 +384,12 @@ static void pkey_ipi(void *unused)
 {
 }
 
+/* A task changes its other flags meanwhile, but this one never. */
+static bool is_kthread(struct task_struct *t)
+{
+	return data_race(t->flags) & PF_KTHREAD;
+}
+
 /* Is the current task the only one that uses @mm? Then nobody else can join. */
 static bool mm_has_one_user(struct mm_struct *mm)
 {
@@ -422,7 +428,7 @@ static void mm_pkeys_revoke(struct mm_struct *mm, int pkey)
 	if (found < users) {
 		rcu_read_lock();
 		for_each_process(group)
-			if (!(group->flags & PF_KTHREAD) && !same_thread_group(group, current))
+			if (!is_kthread(group) && !same_thread_group(group, current))
 				found += mm_pkeys_revoke_group(mm, group);
 		rcu_read_unlock();
 	}

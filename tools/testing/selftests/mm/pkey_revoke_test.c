@@ -1304,11 +1304,24 @@ TEST_F(full, freed_while_reissued)
 		SKIP(return, "the key was hardly ever freed");
 }
 
+/* Does the caller lose its rights when a thread of its own re-issues the key? */
+static bool thread_takes_rights(void)
+{
+	pthread_t thread;
+	bool done;
+
+	wrpkru(0);
+	return !pthread_create(&thread, NULL, reissue_thread, &done) &&
+	       !pthread_join(thread, NULL) && done && pkru_denies(rdpkru(), KEY);
+}
+
 /* What a program finds after execve(), before it does anything. */
 struct report {
 	uint32_t pkru;
 	int nr;
 	int keys[PKEY_NR];
+	/* Then a thread of its own re-issues a key. */
+	bool lost_rights;
 };
 
 /* The program after execve(): stores the report in a pipe. */
@@ -1317,6 +1330,7 @@ static int report_to(int fd)
 	struct report report = { .pkru = pkru_at_start };
 
 	report.nr = pkey_take_all(report.keys);
+	report.lost_rights = thread_takes_rights();
 	return write(fd, &report, sizeof(report)) != (ssize_t)sizeof(report);
 }
 
@@ -1362,6 +1376,7 @@ TEST_F(full, execve_meanwhile)
 		close(fds[0]);
 		close(fds[1]);
 		EXPECT_EQ(pkru_at_start, report.pkru);
+		EXPECT_TRUE(report.lost_rights);
 		ASSERT_EQ(PKEY_MAX, report.nr);
 		for (k = 0; k < report.nr; k++)
 			EXPECT_EQ(k + 1, report.keys[k]);
@@ -1390,7 +1405,56 @@ TEST_F(full, execve_ends_reissue)
 		close(fds[1]);
 		EXPECT_EQ(pkru_at_start, report.pkru);
 		EXPECT_EQ(PKEY_MAX, report.nr);
+		EXPECT_TRUE(report.lost_rights);
 	}
+}
+
+#define NR_FORKS	200
+
+/* The lowest key comes back whether KEY is free or not. */
+#define LOWEST		1
+
+static void *reissue_lowest_thread(void *arg)
+{
+	bool *done = arg;
+
+	*done = reissue(LOWEST);
+	return NULL;
+}
+
+/* In the child: the caller loses its rights to what is re-issued, and no others. */
+static bool keys_work_in_child(void)
+{
+	pthread_t thread;
+	bool done;
+	int pkey;
+
+	wrpkru(0);
+	if (pthread_create(&thread, NULL, reissue_lowest_thread, &done) ||
+	    pthread_join(thread, NULL) || !done || !pkru_denies(rdpkru(), LOWEST) ||
+	    pkru_without(rdpkru(), LOWEST))
+		return false;
+
+	/* It is free, or allocated. */
+	pkey = sys_pkey_alloc(0, 0);
+	return (pkey == KEY || (pkey == -1 && errno == ENOSPC)) && thread_takes_rights();
+}
+
+/* E1, F4: fork() while KEY is re-issued. */
+TEST_F(full, fork_meanwhile)
+{
+	pid_t pid;
+	int i;
+
+	ASSERT_TRUE(start_endless());
+	for (i = 0; i < NR_FORKS; i++) {
+		pid = fork();
+		ASSERT_LE(0, pid);
+		if (!pid)
+			_exit(!keys_work_in_child());
+		EXPECT_EQ(0, wait_for(pid));
+	}
+	EXPECT_EQ(0, stop_endless());
 }
 
 /* F4: a process that ends in the middle, with holders of all kinds. */
