@@ -384,9 +384,9 @@ static void pkey_ipi(void *unused)
 {
 }
 
-/* A task changes its other flags meanwhile, but this one never. */
 static bool is_kthread(struct task_struct *t)
 {
+	/* A task changes its other flags meanwhile, but this one never. */
 	return data_race(t->flags) & PF_KTHREAD;
 }
 
@@ -402,6 +402,8 @@ static bool mm_has_one_user(struct mm_struct *mm)
  */
 static void mm_pkeys_revoke(struct mm_struct *mm, int pkey)
 {
+	/* The caller's own, which does not go away. */
+	struct sighand_struct *sighand = rcu_dereference_protected(current->sighand, true);
 	struct task_struct *group;
 	unsigned long flags;
 	int users, found;
@@ -419,10 +421,10 @@ static void mm_pkeys_revoke(struct mm_struct *mm, int pkey)
 	 * exit meanwhile, and users that are not tasks, make it look as if
 	 * there were, which does no harm.
 	 */
-	spin_lock_irqsave(&current->sighand->siglock, flags);
+	spin_lock_irqsave(&sighand->siglock, flags);
 	users = atomic_read(&mm->mm_users);
 	found = mm_pkeys_revoke_threads(mm);
-	spin_unlock_irqrestore(&current->sighand->siglock, flags);
+	spin_unlock_irqrestore(&sighand->siglock, flags);
 
 	/* To the end: of those found some are new, and must not stand for old ones. */
 	if (found < users) {
