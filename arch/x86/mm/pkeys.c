@@ -628,8 +628,16 @@ int arch_pkey_free(int pkey)
  *	as they were copied.
  *
  * Other tasks of @oldmm may go on allocating and freeing, mmap_lock does not
- * stop them. The lock keeps re-issues out, so that what is copied of a key
- * belongs together.
+ * stop them. The lock keeps re-issues out, so that what is copied of them belongs
+ * together. Without it:
+ *
+ *	pkey_alloc()                         fork()
+ *	  the number of key 3 is 8
+ *	                                       copies the numbers, and epoch 7
+ *	  epoch 8
+ *
+ * The first re-issue in the child is number 8 too, and takes the rights to key 3
+ * as well.
  *
  * Context: mmap_lock of both held for writing.
  */

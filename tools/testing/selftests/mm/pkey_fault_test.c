@@ -4,7 +4,8 @@
  * a call makes the first fails, then the second, and so on until it makes no
  * more. A call that fails says ENOMEM and has changed nothing: mappings, what is
  * in them, keys and rights. It succeeds when it is made again. After each call
- * the mappings that the kernel counts for each key are those that there are.
+ * the mappings that the kernel counts for each key are those that there are, and
+ * no key is held when they are gone.
  *
  * An allocation fails whose number is written to /proc/self/fail-nth, which
  * takes CONFIG_FAILSLAB, CONFIG_FAIL_PAGE_ALLOC and settings in debugfs.
@@ -823,6 +824,25 @@ static bool good_success(const FIXTURE_VARIANT(fault) * variant, const struct st
 	return same_state(now, &shared->after);
 }
 
+/*
+ * Without the mappings nothing holds a key any more: freed, all are handed out in
+ * order, while one that is held would come last.
+ */
+static bool keys_are_clean(void)
+{
+	int i, nr, keys[PKEY_NR];
+
+	munmap(WINDOW, WINDOW_UNITS * unit_size);
+	for (i = 1; i < PKEY_NR; i++)
+		sys_pkey_free(i);
+
+	nr = pkey_take_all(keys);
+	for (i = 1; i < nr; i++)
+		if (keys[i] < keys[i - 1])
+			return false;
+	return nr > 0;
+}
+
 /* One process, one call, of whose allocations the one with this number fails. */
 static void try_call(struct __test_metadata *const _metadata,
 		     const FIXTURE_VARIANT(fault) * variant, unsigned int nth)
@@ -871,6 +891,7 @@ static void try_call(struct __test_metadata *const _metadata,
 		print_state("now", &now);
 	}
 	EXPECT_EQ(shared->free_keys, pkey_count_free());
+	EXPECT_TRUE(keys_are_clean());
 
 	shared->hits += hit;
 	shared->last = !hit;

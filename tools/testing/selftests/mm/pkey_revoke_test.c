@@ -1304,15 +1304,22 @@ TEST_F(full, freed_while_reissued)
 		SKIP(return, "the key was hardly ever freed");
 }
 
-/* Does the caller lose its rights when a thread of its own re-issues the key? */
-static bool thread_takes_rights(void)
+/*
+ * Does the caller lose its rights to @pkey, and no others, when a thread of its own
+ * that runs @reissuer hands it out again?
+ */
+static bool thread_takes_rights(void *(*reissuer)(void *), int pkey)
 {
 	pthread_t thread;
+	uint32_t pkru;
 	bool done;
 
 	wrpkru(0);
-	return !pthread_create(&thread, NULL, reissue_thread, &done) &&
-	       !pthread_join(thread, NULL) && done && pkru_denies(rdpkru(), KEY);
+	if (pthread_create(&thread, NULL, reissuer, &done) || pthread_join(thread, NULL))
+		return false;
+
+	pkru = rdpkru();
+	return done && pkru_denies(pkru, pkey) && !pkru_without(pkru, pkey);
 }
 
 /* What a program finds after execve(), before it does anything. */
@@ -1330,7 +1337,7 @@ static int report_to(int fd)
 	struct report report = { .pkru = pkru_at_start };
 
 	report.nr = pkey_take_all(report.keys);
-	report.lost_rights = thread_takes_rights();
+	report.lost_rights = thread_takes_rights(reissue_thread, KEY);
 	return write(fd, &report, sizeof(report)) != (ssize_t)sizeof(report);
 }
 
@@ -1422,22 +1429,17 @@ static void *reissue_lowest_thread(void *arg)
 	return NULL;
 }
 
-/* In the child: the caller loses its rights to what is re-issued, and no others. */
 static bool keys_work_in_child(void)
 {
-	pthread_t thread;
-	bool done;
 	int pkey;
 
-	wrpkru(0);
-	if (pthread_create(&thread, NULL, reissue_lowest_thread, &done) ||
-	    pthread_join(thread, NULL) || !done || !pkru_denies(rdpkru(), LOWEST) ||
-	    pkru_without(rdpkru(), LOWEST))
+	if (!thread_takes_rights(reissue_lowest_thread, LOWEST))
 		return false;
 
-	/* It is free, or allocated. */
+	/* KEY is free, or allocated. */
 	pkey = sys_pkey_alloc(0, 0);
-	return (pkey == KEY || (pkey == -1 && errno == ENOSPC)) && thread_takes_rights();
+	return (pkey == KEY || (pkey == -1 && errno == ENOSPC)) &&
+	       thread_takes_rights(reissue_thread, KEY);
 }
 
 /* E1, F4: fork() while KEY is re-issued. */
