@@ -8,7 +8,6 @@
 #  Clause:	of the contract, or "-"
 #  Boot:	as in scripts/boots, without the name; default 2 pku 64
 #  Tests:	the programs that are to notice
-#  Torture:	for how many seconds pkey_torture_test runs; default 3
 #  Rebuild:	for a header, which half of the kernel includes: the files that
 #		use what is changed there, or change
 #  Equivalent:	why no test can notice
@@ -25,7 +24,7 @@ broken=$lab_work/linux
 caught=$work/mutants-caught
 # Seconds for a program and for a boot: what is broken may hang.
 : "${TEST_LIMIT:=120}" "${BOOT_LIMIT:=400}"
-export TEST_LIMIT BOOT_LIMIT
+export TEST_LIMIT BOOT_LIMIT TORTURE=3
 
 [ -z "$UNPATCHED" ] || die "there is nothing to break in the unpatched kernel"
 
@@ -34,7 +33,6 @@ in_broken() { git -C "$broken" "$@"; }
 # field NAME PATCH
 field() { sed -n "/^diff /q; s/^$1:[[:space:]]*//p" "$2"; }
 boot_of() { field Boot "$1" | grep . || echo "default 2 pku 64"; }
-torture_of() { field Torture "$1" | grep . || echo 3; }
 
 # The tree, and the tests that are not broken.
 set_up() {
@@ -134,7 +132,7 @@ control() {
 	known "$name" "$mark" && return
 	mend
 	# shellcheck disable=SC2086
-	result=$(TORTURE=3 step "the kernel as it is: $boot: $tests" try "$name" "$tests" $boot)
+	result=$(step "the kernel as it is: $boot: $tests" try "$name" "$tests" $boot)
 	[ -z "$result" ] || die "tests fail on a kernel that is not broken: $result"
 	keep "$name" "$mark" </dev/null
 }
@@ -149,7 +147,7 @@ mutate() {
 	mend
 	break_kernel "$patch"
 	# shellcheck disable=SC2046
-	TORTURE=$(torture_of "$patch") step "$name: $(head -n 1 "$patch")" try "$name" "$(field Tests "$patch")" $(boot_of "$patch") >"$lab_work/result"
+	step "$name: $(head -n 1 "$patch")" try "$name" "$(field Tests "$patch")" $(boot_of "$patch") >"$lab_work/result"
 	keep "$name" "$mark" <"$lab_work/result"
 }
 
