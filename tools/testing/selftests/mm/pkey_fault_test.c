@@ -21,6 +21,13 @@
 
 #define RW		(PROT_READ | PROT_WRITE)
 
+/*
+ * The C library is not to register a restartable sequence: the kernel kills a task
+ * with SIGSEGV when it finds no memory to write to it.
+ */
+#define TUNABLES	"GLIBC_TUNABLES"
+#define NO_RSEQ		"glibc.pthread.rseq=0"
+
 /* The argument that makes this program look at itself after execve(). */
 #define REPORT_ARG	"--after-execve"
 
@@ -1140,9 +1147,16 @@ TEST_F_TIMEOUT(tasks, execve, TIMEOUT)
 
 int main(int argc, char **argv)
 {
+	const char *tunables;
+
 	pkru_at_start = pkru_save();
 	if (argc == 3 && !strcmp(argv[1], REPORT_ARG))
 		return report(argv[2]);
 
+	tunables = getenv(TUNABLES);
+	if (!tunables || strcmp(tunables, NO_RSEQ)) {
+		setenv(TUNABLES, NO_RSEQ, 1);
+		execv("/proc/self/exe", argv);
+	}
 	return test_harness_run(argc, argv);
 }
