@@ -46,10 +46,10 @@ run:
 	@scripts/check.sh run
 
 check:
-	@scripts/check.sh check
+	@LINT_PACKAGES="$(LINT_PACKAGES)" scripts/check.sh check
 
 check-all:
-	@PACKAGES="$(LINT_PACKAGES)" scripts/setup.sh && scripts/check.sh all
+	@LINT_PACKAGES="$(LINT_PACKAGES)" scripts/check.sh all
 
 build:
 	@scripts/setup.sh && scripts/tree.sh && scripts/build.sh && scripts/tests.sh

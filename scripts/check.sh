@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # check.sh run|check|all: the first boot of scripts/boots; those of make check,
-# and verify; all of them, the other kernels, coverage and lint. With OTHER_BASES=1
-# make check has the other kernels too. With MINUTES=N what is long is left out if it
-# would hardly end N minutes from now.
+# and verify; all of them, the other kernels, coverage and lint. With MINUTES=N make
+# check goes on with those, in this order, and leaves out what would hardly end N
+# minutes from now.
 . "$(dirname "$0")/lib.sh"
 
 what=${1:-check}
@@ -54,7 +54,8 @@ no_result() {
 	results="$results $1"
 }
 
-# if_it_fits NAME MINUTES COMMAND...
+# if_it_fits NAME MINUTES COMMAND...: once something does not fit, nothing after it
+# does, which may need what that would have built.
 if_it_fits() {
 	local name=$1 minutes=$2
 	shift 2
@@ -62,6 +63,7 @@ if_it_fits() {
 		"$@"
 		return
 	fi
+	MINUTES=0
 	say "==> leaving out $name: it takes $minutes minutes"
 	no_result "$work/results/$name" left-out "it takes $minutes minutes, which would be too long"
 }
@@ -75,8 +77,12 @@ long_boot() {
 }
 
 long_lint() {
-	UNPATCHED=1 "$scripts/tree.sh"
-	static lint
+	if PACKAGES=$LINT_PACKAGES "$scripts/setup.sh"; then
+		UNPATCHED=1 "$scripts/tree.sh"
+		static lint
+	else
+		no_result "$work/results/lint" left-out "its tools cannot be installed"
+	fi
 }
 
 other_bases() { known_bases | tr ' ' '\n' | grep -vxF -e "$BASE" || true; }
@@ -111,13 +117,11 @@ step "building the tests" "$scripts/tests.sh"
 while read -r line; do boot $line; done <<<"$short"
 [ "$what" = run ] || static verify
 
-if [ "$what" = all ] || [ -n "${OTHER_BASES:-}" ]; then
+if [ "$what" = all ] || [ -n "${MINUTES:-}" ]; then
 	[ -n "$KERNEL" ] || for base in $(other_bases); do
 		if_it_fits "linux-$base" 10 other_base "$base"
 	done
-fi
 
-if [ "$what" = all ]; then
 	# shellcheck disable=SC2086
 	while read -r line; do
 		set -- $line
@@ -126,7 +130,7 @@ if [ "$what" = all ]; then
 		if_it_fits "$1" "$2" $run "$@"
 	done < <(long_boots)
 	if_it_fits coverage 1 static coverage
-	if_it_fits lint 10 long_lint
+	if_it_fits lint 20 long_lint
 fi
 
 # shellcheck disable=SC2086
