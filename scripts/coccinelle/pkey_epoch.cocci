@@ -20,7 +20,7 @@ smp_store_release(&c.member@p, ...)
 
 @r@
 identifier f != {mm_pkey_stamp, mm_pkeys_init, mm_pkeys_dup, mm_pkeys_revoke};
-struct mm_struct *mm;
+expression mm;
 identifier member = {pkey_epoch, pkey_reissued};
 position p != marked.p;
 @@
