@@ -17,6 +17,13 @@ mapfile -t common < <(grep -Ev '^(arch|mm/tests)/' <<<"$objects")
 # A 32-bit kernel has no keys; KVM is no part of its defconfig.
 mapfile -t i386 < <(grep -E '^arch/' <<<"$objects" | grep -Ev '^arch/x86/(mm/pkeys.o|kvm/)')
 
+# silent COMMAND...: a tool that says something is not content, whatever it returns.
+silent() {
+	local said
+	said=$("$@" 2>&1) || said=${said:-"$1 failed"}
+	[ -z "$said" ] || { echo "$said"; return 1; }
+}
+
 checkpatch() {
 	local ignore
 	ignore=$(sed -n 's/^\([A-Z_]*\)\s.*/\1/p' "$scripts/checkpatch-exceptions" | paste -s -d ,)
@@ -51,7 +58,7 @@ nothing_new() {
 	echo "messages of the unpatched source, subtracted:"
 	cat "$out/$name-unpatched"
 	echo "new messages:"
-	! comm -13 "$out/$name-unpatched" "$out/$name-patched" | grep .
+	silent comm -13 "$out/$name-unpatched" "$out/$name-patched"
 }
 
 # For other architectures clang does, which needs no second compiler.
@@ -95,12 +102,16 @@ spelling() {
 		xargs -0 codespell --ignore-words-list=nd,ser,te,bu,struc,inport)
 }
 
-kernel_doc() {
+# shellcheck disable=SC2317
+comments() {
 	local file
-	! (cd "$tree" && for file in $(own_files . | grep -E '\.[ch]$' | grep -v selftests); do
-		./scripts/kernel-doc -none -Wall "$file" 2>&1
-	done) | grep -v '^$'
+	cd "$tree"
+	for file in $(own_files . | grep -E '\.[ch]$' | grep -v selftests); do
+		./scripts/kernel-doc -none -Wall "$file" || return 1
+	done
 }
+
+kernel_doc() { silent comments; }
 
 # The kernel's own target, of the two directories that have our pages.
 sphinx() {
@@ -123,7 +134,7 @@ maintainers() {
 
 shell() { (cd "$top" && shellcheck -x scripts/*.sh scripts/guest-init .ci/run); }
 
-manuals() { ! mandoc -T lint -W warning "$top"/Documentation/man/man*/* | grep .; }
+manuals() { silent mandoc -T lint -W warning "$top"/Documentation/man/man*/*; }
 
 tap_begin lint "${1:-$work/results/lint}"
 for patch in "$patches"/[0-9]*.patch; do
