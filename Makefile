@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # The harness: apply the series to a kernel, build it, boot it, test it.
 
-export BASE CONFIG UNPATCHED KERNEL BUILD TREE FROM
+export BASE CONFIG UNPATCHED KERNEL BUILD TREE FROM LINT_PACKAGES
 
 # Package, and a command in it.
 LINT_PACKAGES = sparse:sparse coccinelle:spatch codespell:codespell \
@@ -46,10 +46,10 @@ run:
 	@scripts/check.sh run
 
 check:
-	@LINT_PACKAGES="$(LINT_PACKAGES)" scripts/check.sh check
+	@scripts/check.sh check
 
 check-all:
-	@LINT_PACKAGES="$(LINT_PACKAGES)" scripts/check.sh all
+	@scripts/check.sh all
 
 build:
 	@scripts/setup.sh && scripts/tree.sh && scripts/build.sh && scripts/tests.sh

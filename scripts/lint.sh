@@ -102,16 +102,11 @@ spelling() {
 		xargs -0 codespell --ignore-words-list=nd,ser,te,bu,struc,inport)
 }
 
-# shellcheck disable=SC2317
-comments() {
-	local file
-	cd "$tree"
-	for file in $(own_files . | grep -E '\.[ch]$' | grep -v selftests); do
-		./scripts/kernel-doc -none -Wall "$file" || return 1
-	done
+kernel_doc() {
+	# shellcheck disable=SC2046
+	(cd "$tree" && silent ./scripts/kernel-doc -none -Wall \
+		$(own_files . | grep -E '\.[ch]$' | grep -v selftests))
 }
-
-kernel_doc() { silent comments; }
 
 # The kernel's own target, of the two directories that have our pages.
 sphinx() {
@@ -125,9 +120,7 @@ sphinx() {
 }
 
 maintainers() {
-	if (cd "$tree" && ./scripts/get_maintainer.pl --self-test=patterns 2>&1) | grep -i pkey; then
-		return 1
-	fi
+	! grep -i pkey <<<"$(cd "$tree" && ./scripts/get_maintainer.pl --self-test=patterns 2>&1)" || return 1
 	(cd "$tree" && ./scripts/get_maintainer.pl --no-git --no-email --no-l --sections -f mm/pkeys.c) |
 		grep PROTECTION
 }
