@@ -300,6 +300,8 @@ static char *pages;
 static size_t page_size;
 static struct task main_task;
 static uint32_t pkru_at_start;
+/* The same, for programs that are executed. */
+static char pkru_arg[16];
 static struct timespec started, deadline;
 static unsigned int max_ops;
 
@@ -1569,6 +1571,24 @@ static void op_sleep(struct task *t)
 
 static int task_run(void *arg);
 
+/*
+ * Takes the slot, if nobody uses it or the one who did has gone. First it is taken,
+ * then looked at: the other way round a task could come, and be about to leave, in
+ * between.
+ */
+static bool take_slot(struct task *slot)
+{
+	if (cas(&slot->state, STATE_FREE, STATE_STARTING))
+		return true;
+	if (!cas(&slot->state, STATE_LEAVING, STATE_STARTING))
+		return false;
+	if (!LOAD(slot->tid))
+		return true;
+
+	STORE(slot->state, STATE_LEAVING);
+	return false;
+}
+
 /* Creates a task that shares the memory, and starts with the rights of its creator. */
 static void spawn(struct task *t, enum kind kind)
 {
@@ -1582,9 +1602,7 @@ static void spawn(struct task *t, enum kind kind)
 
 	for (i = 0; i < NR_TASKS; i++) {
 		new = task_of(i);
-		if (LOAD(new->state) == STATE_LEAVING && !LOAD(new->tid))
-			cas(&new->state, STATE_LEAVING, STATE_FREE);
-		if (cas(&new->state, STATE_FREE, STATE_STARTING))
+		if (take_slot(new))
 			break;
 	}
 	if (i == NR_TASKS)
@@ -1880,12 +1898,9 @@ static void on_signal(int sig)
 
 static int run_execve(struct task *t)
 {
-	static char pkru[16], *argv[] = { "pkey_torture_test", REPORT_ARG, pkru, NULL };
+	static char *const argv[] = { "pkey_torture_test", REPORT_ARG, pkru_arg, NULL };
 	static char *const envp[] = { NULL };
 
-	/* All write the same. */
-	if (!pkru[0])
-		snprintf(pkru, sizeof(pkru), "%u", pkru_at_start);
 	return pkey_raw_syscall(__NR_execve, (uintptr_t)"/proc/self/exe", (uintptr_t)argv,
 				(uintptr_t)envp, 0);
 }
@@ -2309,6 +2324,7 @@ int main(int argc, char **argv)
 	bool may_set;
 
 	pkru_at_start = pkru_save();
+	snprintf(pkru_arg, sizeof(pkru_arg), "%u", pkru_at_start);
 	if (argc == 3 && !strcmp(argv[1], REPORT_ARG))
 		return after_execve(strtoul(argv[2], NULL, 0));
 
