@@ -1198,7 +1198,7 @@ static void note_exec_only(struct task *t, const struct sample *s, bool first)
 {
 	struct rights *r = t->rights;
 	struct pkeys_file file;
-	unsigned int k, word;
+	unsigned int k, word, owner;
 
 	k = LOAD(oracle.exec_only);
 	if (!k) {
@@ -1209,11 +1209,13 @@ static void note_exec_only(struct task *t, const struct sample *s, bool first)
 			violate(t, RULE_CLEAN_FIRST, "mapped key for execute-only: lower, upper",
 				k, s[k].lower, s[k].upper, s[k].word);
 		if (cas(&oracle.exec_only, 0, k)) {
+			/* In this order: op_tag() reads the word, then the owner. */
+			owner = LOAD(oracle.key[k].owner);
+			STORE(oracle.key[k].owner, OWNER_KERNEL);
 			word = ADD(oracle.key[k].word, 1);
 			if (!(word & 1))
 				violate(t, RULE_ONE_OWNER, "execute-only: word, owner", k, word,
-					LOAD(oracle.key[k].owner), 0);
-			STORE(oracle.key[k].owner, OWNER_KERNEL);
+					owner, 0);
 			STORE(oracle.key[k].strict, word);
 		} else if (LOAD(oracle.exec_only) != k) {
 			violate(t, RULE_ONE_OWNER, "two execute-only keys", k,
@@ -1550,19 +1552,22 @@ static void sleep_until_woken(struct task *t)
 
 static void op_sleep(struct task *t)
 {
-	/* One is awake, to wake the others. Who vfork()s does not wake anybody. */
+	bool one_left;
+
+	/* Who vfork()s does not wake anybody. */
 	if (t->kind == KIND_VFORK)
 		return;
-	if (SUB(oracle.awake, 1) < 1) {
-		ADD(oracle.awake, 1);
-		return;
-	}
 
 	block_signals(true);
 	STORE(t->go, 0);
+	/* It can be woken before it does not count as awake: there may be nobody else. */
 	STORE(t->asleep, 1);
-	/* At the end everybody who sleeps is woken. Is it the end already? */
-	if (!LOAD(oracle.stop) || !cas(&t->asleep, 1, 0))
+	one_left = SUB(oracle.awake, 1) >= 1;
+	/*
+	 * One stays awake, to wake the others. At the end everybody who sleeps is woken.
+	 * Who does not sleep, but is being woken, waits for that.
+	 */
+	if ((one_left && !LOAD(oracle.stop)) || !cas(&t->asleep, 1, 0))
 		sleep_until_woken(t);
 	STORE(t->asleep, 0);
 	ADD(oracle.awake, 1);
@@ -1632,7 +1637,6 @@ static void spawn(struct task *t, enum kind kind)
 		flags |= rnd(t, 2) ? CLONE_SIGHAND : 0;
 	}
 
-	ADD(oracle.created, 1);
 	ADD(oracle.awake, 1);
 	nr = ADD(shared->tasks, 1);
 	if (nr > LOAD(shared->max_tasks))
@@ -1643,6 +1647,8 @@ static void spawn(struct task *t, enum kind kind)
 	new->base = *t->rights;
 	if (clone(task_run, (char *)new + STACK_SIZE, flags, new, &new->tid, NULL, &new->tid) < 0)
 		violate(t, RULE_CALLS, "clone()", 0, kind, flags, 0);
+	/* Now, with its tid there to see: who has seen all tids end looks whether more came. */
+	ADD(oracle.created, 1);
 	check(t);
 	/* The first task of an arena does not get signals. */
 	if (t->kind != KIND_MAIN)
@@ -2090,12 +2096,16 @@ static void arena_check(struct task *t)
 			PKEY_MAX - !!exec_only, k);
 }
 
+/* Those that leave do not count: they may have told of it for the last time. */
 static unsigned int nr_alive(void)
 {
 	unsigned int i, nr = 0;
+	enum state state;
 
-	for (i = 0; i < NR_TASKS; i++)
-		nr += LOAD(task_of(i)->state) != STATE_FREE && LOAD(task_of(i)->tid);
+	for (i = 0; i < NR_TASKS; i++) {
+		state = LOAD(task_of(i)->state);
+		nr += state == STATE_STARTING || state == STATE_RUNNING;
+	}
 	return nr;
 }
 
