@@ -1,12 +1,15 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# boot.sh shell | NAME CPUS PROCESSOR ABIS [COMMAND LINE...]: boot the kernel that
-# BASE, CONFIG and UNPATCHED name. What happened is in $work/results/NAME.
+# boot.sh shell | NAME CPUS PROCESSOR PROGRAMS [COMMAND LINE...]: boot the kernel that
+# BASE, CONFIG and UNPATCHED name. What happened is in $work/results/NAME. The words for
+# PROCESSOR and PROGRAMS are explained in scripts/boots; PLAN, lines with a program and
+# its arguments, stands for PROGRAMS. With "shell", GDB=1 lets QEMU wait for gdb, and
+# SHARE=directory is /share in the guest.
 . "$(dirname "$0")/lib.sh"
 
 name=$1
-: "${PLAN:=}" "${ICOUNT:=}" "${IMAGE:=$image}"
-cpus=${2:-2} processor=${3:-pku} abis=${4:-64}
+: "${PLAN:=}" "${ICOUNT:=}" "${IMAGE:=$image}" "${GDB:=}" "${SHARE:=}"
+cpus=${2:-2} processor=${3:-pku} programs=${4:-64}
 shift $(($# < 4 ? $# : 4))
 root=$work/root${UNPATCHED:+-unpatched}
 results=$work/results/$name
@@ -49,16 +52,15 @@ if [ -n "$ICOUNT" ]; then
 else
 	accelerator
 fi
-[ "$processor" = pku ] || cpu=$cpu,-pku
+case $processor in
+pku) ;;
+nopku) cpu=$cpu,-pku ;;
+noxsave) cpu=$cpu,-xsave ;;
+*) die "$processor is no processor: pku, nopku or noxsave" ;;
+esac
 # no_timer_check: on a busy host the emulated timer looks broken for a moment.
 append="console=ttyS0 panic=-1 oops=panic panic_on_warn=1 no_timer_check $*"
-initrd=$root.cpio.gz
-if [ "$abis" = foreign ]; then
-	initrd=$work/root-with-foreign.cpio.gz
-	cat "$root.cpio.gz" "$work/root-foreign.cpio.gz" >"$initrd"
-fi
-qemu+=(-cpu "$cpu" -smp "$cpus" -m 2G -nodefaults -display none -no-reboot
-	-kernel "$IMAGE" -initrd "$initrd")
+qemu+=(-cpu "$cpu" -smp "$cpus" -m 2G -nodefaults -display none -no-reboot -kernel "$IMAGE")
 
 # The programs that we did not write. The seed is kept with the results.
 foreign() {
@@ -71,27 +73,70 @@ foreign() {
 }
 
 if [ "$name" = shell ]; then
+	qemu+=(-initrd "$root.cpio.gz")
+	if [ -n "$SHARE" ]; then
+		[ -d "$SHARE" ] || die "SHARE=$SHARE is not a directory"
+		# A comma ends an option of QEMU's, two are one in the path.
+		qemu+=(-virtfs "local,path=$(realpath "$SHARE" | sed 's/,/,,/g'),mount_tag=share,security_model=none")
+	fi
+	if [ -n "$GDB" ]; then
+		qemu+=(-s -S)
+		append="$append nokaslr"
+		say "    QEMU waits: gdb $obj/vmlinux -ex 'target remote :1234', then: continue"
+	fi
 	exec qemu-system-x86_64 "${qemu[@]}" -serial mon:stdio \
-		-append "$append quiet harness=shell"
+		-append "$append quiet harness=shell${SHARE:+ harness_share}"
 fi
 
 rm -rf "$results"
 mkdir -p "$results"
+
+# Programs that are no tests of ours come in an archive of their own.
+initrd=$root.cpio.gz
+case $programs in
+foreign|vmtests)
+	if [ "$programs" = vmtests ] && ! "$scripts/vmtests.sh"; then
+		echo "the selftests cannot be built or installed" >"$results/failure"
+		exit
+	fi
+	initrd=$work/root-with-$programs.cpio.gz
+	cat "$root.cpio.gz" "$work/root-$programs.cpio.gz" >"$initrd"
+	;;
+esac
+# The limit of a program is that of the boot, where one program runs all.
+[ "$programs" != vmtests ] || limit=$boot_limit
+qemu+=(-initrd "$initrd")
+
 echo "BASE=$BASE CONFIG=$CONFIG UNPATCHED=$UNPATCHED -smp $cpus -cpu $cpu $append" >"$results/boot"
 
-# What the guest is to run: PLAN, or all test programs of these ABIs and of none.
-# What never starts is missed when the results are read.
+has_option() { grep -qx "$1=y" "$obj/.config"; }
+
+# All test programs of these ABIs and of none, and KUnit's suite.
+tests() {
+	local abis=${programs%%:*} only=${programs#*:}
+	[ "$only" != "$programs" ] || only='.*'
+	[ "$only" != nokeys ] ||
+		only='pkey_(alloc|mprotect|nohw)_test|protection_keys|pkey_sighandler_tests|kunit_'
+	{
+		ls "$root/tests" | awk -v abis="$abis" \
+			'!match($0, /_(64|32|x32)$/) || index("," abis ",", "," substr($0, RSTART + 1) ",")'
+		! has_option CONFIG_PKEY_MAP_KUNIT_TEST || echo kunit_pkey_map
+	} | { has_option CONFIG_KVM && cat || grep -v ^pkey_kvm_test; } | grep -E "^($only)" ||
+		die "no test of $work/root matches $programs"
+}
+
+# What the guest is to run. A planned program that leaves no result is a failure.
 if [ -n "$PLAN" ]; then
 	echo "$PLAN"
-elif [ "$abis" = foreign ]; then
+elif [ "$programs" = vmtests ]; then
+	echo vmtests
+elif [ "$programs" = foreign ]; then
 	foreign
 else
-	ls "$root/tests" | awk -v abis="$abis" \
-		'!match($0, /_(64|32|x32)$/) || index("," abis ",", "," substr($0, RSTART + 1) ",")'
-	[ -n "$UNPATCHED" ] || echo kunit_pkey_map
+	tests
 fi | sed "s/^pkey_torture_test[^ ]*$/& -t ${TORTURE:-10}/" >"$results/planned"
 # Last, because it looks at what the others leave behind.
-if [ -z "$PLAN" ] && grep -qx CONFIG_DEBUG_KMEMLEAK=y "$obj/.config"; then
+if [ -z "$PLAN" ] && has_option CONFIG_DEBUG_KMEMLEAK && [[ " $* " != *" kmemleak=off "* ]]; then
 	echo kmemleak >>"$results/planned"
 fi
 
