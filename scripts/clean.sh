@@ -1,21 +1,27 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# Remove what was built; a kernel git tree with somebody's own commits stays.
+# Remove what was built. A kernel git tree with somebody's work stays, and all the rest.
 . "$(dirname "$0")/lib.sh"
 
-for tree in "$BUILD"/*/linux; do
-	[ -d "$tree/.git" ] || continue
-	! any_work "$tree" ||
-		die "$tree has work that is not in patches/: run make export first, or remove $BUILD yourself"
+neutral_git
+shopt -s nullglob
+
+for dir in "$BUILD"/*/; do
+	dir=${dir%/}
+	[ ! -e "$dir.lock" ] || lock "$dir"
+	[ -e "$dir/linux" ] || continue
+	mine=$(work_in "$dir/linux") && mine=${mine:-$(files_in "$dir/linux")} || exit 1
+	[ -z "$mine" ] ||
+		die "$dir/linux has $mine: save that (make export writes commits to patches/), or remove $dir yourself"
 done
 
-# What an interrupted "make run" was about to unpack.
-rm -rf "$BUILD"/*/linux.new
-# BUILD may hold other things: only what the harness made goes.
-for tree in "$BUILD"/*/linux; do
-	[ -z "$(git -C "$tree" config --get-regexp '^harness\.' 2>/dev/null)" ] ||
-		rm -rf "$(dirname "$tree")"
+# BUILD may hold other things: only what the harness made goes. It locks what it uses.
+for lock in "$BUILD"/{[0-9]*.[0-9]*,kernel-[0-9]*}.lock; do
+	! grep -q '^process [0-9]*, .*[.]sh$' "$lock" || rm -rf "${lock%.lock}" "$lock"
 done
-rm -rf "$BUILD/apt"
+for dir in "$BUILD"/*/; do
+	! git -C "$dir/linux" config harness.source >/dev/null 2>&1 || rm -rf "$dir"
+done
+rm -rf "$BUILD"/*/linux.new "$BUILD/apt" "$BUILD/ccache"
 rm -f "$BUILD/apt.log" "$BUILD"/kvm-trial-*
-[ ! -d "$BUILD" ] || rmdir --ignore-fail-on-non-empty "$BUILD"
+[ ! -d "$BUILD" ] || rmdir --ignore-fail-on-non-empty "$BUILD" "$BUILD"/*/ 2>/dev/null || true

@@ -1,50 +1,90 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# Write patches/BASE and the files that are wholly ours from the kernel git tree.
+# Write patches/BASE from the kernel git tree. The mainline series gives the files at
+# their kernel paths here too; another series gives patches/BASE/own-files.diff, the
+# way from those files to its own. Everything is written elsewhere first.
 . "$(dirname "$0")/lib.sh"
+. "$scripts/own-diff.sh"
 
 neutral_git
+in_tree() { git -C "$tree" "$@"; }
 
 [ -d "$tree/.git" ] || die "there is no kernel git tree in $tree: run make build first"
-[ -z "$(git -C "$tree" status --porcelain -uno)" ] || die "$tree has changes that are not committed: commit them first"
+! operation=$(operation_in "$tree") || die "$tree has $operation: finish it first"
+branch=$(in_tree symbolic-ref -q --short HEAD || in_tree rev-parse --short HEAD)
+[ "$branch" = series ] || die "in $tree $branch is checked out: check out the branch series first"
+changes=$(in_tree status --porcelain -uno) || die "git cannot read the state of $tree"
+[ -z "$changes" ] || die "$tree has changes that are not committed: commit them first"
+adopt_tree
+count=$(in_tree rev-list --count refs/tags/base..series)
 
-[ ! -d "$tree/.git/rebase-merge" ] || die "$tree is in the middle of a rebase: finish it first"
+# In the place of a dot file, so that a rename suffices to put it where it belongs.
+new=$top/patches/.new-$BASE old=$top/patches/.old-$BASE
+[ -d "$patches" ] || [ ! -d "$old" ] || mv "$old" "$patches"
+rm -rf "$new" "$old"
+trap 'rm -rf "$new"' EXIT
+mkdir -p "$new"/{patches,b} 2>/dev/null || die "cannot write to $top/patches"
 
-letter=$patches/0000-cover-letter.txt
-mkdir -p "$patches"
+# Patches: what else is beside them stays.
+[ ! -d "$patches" ] || cp -a "$patches/." "$new/patches"
+rm -f "$new"/patches/[0-9]*.patch
+in_tree -c core.abbrev=12 format-patch -q -n --zero-commit --no-signature --no-thread \
+	--stat=72 -o "$new/patches" refs/tags/base..series
+[ "$(ls "$new"/patches/[0-9]*.patch | wc -l)" = "$count" ] || die "git wrote fewer than $count patches"
+
 # A series that make port has carried here begins with what the old one had.
-if ported=$(git -C "$tree" config harness.ported); then
-	[ -f "$letter" ] || cp "$top/patches/$ported/0000-cover-letter.txt" "$letter"
-	[ ! -f "$top/configs/$ported.sed" ] || [ -f "$top/configs/$BASE.sed" ] ||
-		cp "$top/configs/$ported.sed" "$top/configs/$BASE.sed"
-fi
-rm -f "$patches"/[0-9]*.patch
-git -C "$tree" -c core.abbrev=12 format-patch -q -n --zero-commit --no-signature --no-thread \
-	--stat=72 -o "$patches" refs/tags/base..series
-
+letter=$new/patches/0000-cover-letter.txt
+[ -f "$letter" ] || [ -z "${FROM:-}" ] || cp "$top/patches/$FROM/0000-cover-letter.txt" "$letter"
 # What changes with the patches, below the text of the cover letter.
 if [ -f "$letter" ]; then
-	count=$(git -C "$tree" rev-list --count refs/tags/base..series)
-	sed -i "s|^Subject: \[PATCH 00/[^]]*\]|Subject: [PATCH 00/$count]|; /^-- 8< --/,\$d" "$letter"
+	sed -i "s|^Subject: \[PATCH\([^]]*\) 00*/[^]]*\]|Subject: [PATCH\1 00/$count]|; /^-- 8< --/,\$d" "$letter"
 	{
 		echo '-- 8< --'
-		git -C "$tree" log --reverse --format='  %s' refs/tags/base..series
+		in_tree log --reverse --format='  %s' refs/tags/base..series
 		echo
-		git -C "$tree" diff --stat=72 --summary refs/tags/base..series
+		in_tree diff --stat=72 --summary refs/tags/base..series
 	} >>"$letter"
 fi
 
-grep -v '^#' "$scripts/own-files" | while read -r pattern; do
-	git -C "$top" ls-files -z -- "$pattern" | (cd "$top" && xargs -0 -r rm -f)
-	found=
-	for file in $(cd "$tree" && git ls-files -- "$pattern"); do
-		mkdir -p "$top/$(dirname "$file")"
-		cp "$tree/$file" "$top/$file"
-		found=1
-	done
-	[ -n "$found" ] || die "no file in $tree matches $pattern of scripts/own-files"
-done
+# The files that are wholly ours, as the series has them.
+while read -r pattern; do
+	in_tree ls-files -- "$pattern" | grep . || die "no file in $tree matches $pattern of scripts/own-files"
+done < <(grep -Ev '^(#|$)' "$scripts/own-files") >"$new/list"
+xargs git -C "$tree" archive series -- <"$new/list" | tar -x -C "$new/b"
 
-git -C "$tree" config harness.tip "$(git -C "$tree" rev-parse series)"
-git -C "$tree" config harness.applied "$(cat "$patches"/[0-9]*.patch | sha256sum | cut -d' ' -f1)"
-say "$(git -C "$tree" rev-list --count refs/tags/base..series) patches in patches/$BASE"
+# edited FILE: has the copy here something that no commit and no series has?
+edited() {
+	local hash at
+	hash=$(git hash-object --no-filters "$top/$1")
+	for at in "$top HEAD" "$top " "$tree refs/tags/applied" "$tree series"; do
+		[ "$(git -C "${at% *}" rev-parse -q --verify "${at##* }:$1" 2>/dev/null)" != "$hash" ] || return 1
+	done
+}
+
+if [ "$BASE" = "$mainline" ]; then
+	for file in $(own_files "$top"); do
+		! edited "$file" || die "$file has changes that are not in git: they belong into $tree, or git checkout drops them"
+	done
+else
+	own_files_diff "$new/b" >"$new/patches/own-files.diff"
+fi
+if [ "$(patches_stamp)" != "$(applied_stamp)" ] &&
+   [ -n "$(git -C "$top" status --porcelain -- "patches/$BASE/[0-9]*.patch" 2>/dev/null)" ]; then
+	die "patches/$BASE has changes that are not committed and not from $tree: commit or drop them first"
+fi
+
+# All is there: put it in place, whatever signal comes.
+trap '' HUP INT TERM
+[ ! -d "$patches" ] || mv "$patches" "$old"
+mv "$new/patches" "$patches" || { mv "$old" "$patches"; die "cannot write to $top/patches"; }
+rm -rf "$old"
+if [ "$BASE" = "$mainline" ]; then
+	[ -z "$(own_files_diff "$new/b")" ] || say "note: our files have changed: run make export with each other BASE= too"
+	comm -23 <(own_files "$top") <(own_files "$new/b") | (cd "$top" && xargs -r rm -f)
+	for file in $(own_files "$new/b"); do
+		mkdir -p "$top/$(dirname "$file")"
+		cmp -s "$new/b/$file" "$top/$file" || mv "$new/b/$file" "$top/$file"
+	done
+fi
+mark_applied series "$(patches_stamp)"
+say "$count patches in patches/$BASE"

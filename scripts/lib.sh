@@ -18,11 +18,55 @@ scripts=$top/scripts
 : "${BASE:=6.12}" "${CONFIG:=default}" "${UNPATCHED:=}" "${KERNEL:=}"
 : "${BUILD:=$top/build}"
 case $BUILD in /*) ;; *) BUILD=$top/$BUILD ;; esac
+# The series in mainline form. The files at kernel paths of this project are those
+# of this series; other series have an own-files.diff.
+mainline=7.3
 
 say() { echo "$*" >&2; }
 die() { echo "error: $*" >&2; exit 1; }
 
-# step TEXT COMMAND...: say what happens, and how long it took.
+# Without these traps a command that a signal ended would be reported as a failure
+# of what it did.
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+[ -e /proc/$$/fd/1 ] || die "standard output is closed: redirect it to a file or to /dev/null"
+# The kernel's build, the compiler's options and QEMU's split paths at these characters.
+case $top$BUILD in
+*[[:space:]:,\\\"\'\`\$\#%\&\;\|\*\?\<\>\(\)]*)
+	die "the path ${top}${BUILD#"$top"} has a space or a special character, which the kernel's build does not support: move the clone, or set BUILD=" ;;
+esac
+
+# lock DIRECTORY: keep other runs out of it until this one ends. Scripts that this one
+# starts share the lock.
+lock() {
+	local fd file=$1.lock
+	case " ${LOCKED:-} " in *" $1 "*) return ;; esac
+	if ! mkdir -p "${file%/*}" 2>/dev/null || ! touch "$file" 2>/dev/null; then
+		die "cannot write to ${file%/*}: set BUILD= to a directory of yours"
+	fi
+	exec {fd}>>"$file"
+	flock -n "$fd" || die "another run works in $1 ($(cat "$file")): wait for its end, or set BUILD= to another directory"
+	echo "process $$, ${0##*/}" >"$file"
+	export LOCKED="${LOCKED:-} $1"
+}
+
+# A directory for temporary files, $temporary, that goes when the script ends.
+make_temporary() {
+	temporary=$(mktemp -d 2>/dev/null) || die "cannot write to ${TMPDIR:-/tmp}: free some space, or set TMPDIR="
+	trap remove_temporary EXIT
+}
+
+remove_temporary() {
+	# Of an interrupted apply_series.
+	[ ! -f "$temporary/owner" ] ||
+		git -C "$(cat "$temporary/owner")" worktree remove --force "$temporary/pkeys-apply" 2>/dev/null || true
+	rm -rf "$temporary"
+}
+
+# step TEXT COMMAND...: say what happens, and how long it took. $TIMES names a file
+# that collects the times for the report.
 step() {
 	local text=$1 start=$SECONDS status=0
 	shift
@@ -31,6 +75,7 @@ step() {
 	"$@"
 	status=$?
 	say "    $text: $((SECONDS - start)) s"
+	[ -z "${TIMES:-}" ] || echo "$((SECONDS - start)) $text" >>"$TIMES"
 	return $status
 }
 
@@ -45,24 +90,29 @@ quietly() {
 	fi
 }
 
-# Count what make does: a line that moves on a terminal, now and then elsewhere.
+# progress [TOTAL]: count the lines that make prints, about TOTAL of them: a line that
+# moves on a terminal, now and then a line elsewhere.
 progress() {
-	local count=0 start=$SECONDS next=$((SECONDS + 20))
+	local count=0 start=$SECONDS next=$((SECONDS + 20)) of=
+	[ -z "${1:-}" ] || of=" of about $1"
 	while read -r _; do
 		count=$((count + 1))
 		if [ -t 2 ]; then
-			printf '\r    %d steps, %d s ' "$count" $((SECONDS - start)) >&2
+			printf '\r    step %d%s, %d s ' "$count" "$of" $((SECONDS - start)) >&2
 		elif [ "$SECONDS" -ge "$next" ]; then
-			say "    $count steps, $((SECONDS - start)) s"
+			say "    step $count$of, $((SECONDS - start)) s"
 			next=$((SECONDS + 20))
 		fi
 	done
 	[ ! -t 2 ] || printf '\r\033[K' >&2
 }
 
-# In the harness's own trees git does the same for everybody, and knows who it is.
+# In the harness's own trees git does the same for everybody and has an identity. The
+# trees may belong to another user, such as the owner of a mounted volume: who runs
+# the scripts of this directory trusts its owner.
 neutral_git() {
 	export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1
+	export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'
 	export GIT_AUTHOR_NAME="x86 protection keys" GIT_AUTHOR_EMAIL=pkeys@localhost
 	export GIT_COMMITTER_NAME=$GIT_AUTHOR_NAME GIT_COMMITTER_EMAIL=$GIT_AUTHOR_EMAIL
 }
@@ -73,33 +123,98 @@ kernel_version() {
 		tar -x -O -f "$1" --occurrence=1 --wildcards --no-wildcards-match-slash '*/Makefile'
 	else
 		cat "$1/Makefile"
-	fi | sed -n 's/^VERSION = //p; s/^PATCHLEVEL = //p' | paste -s -d .
+	fi | tr -d '\r' | sed -n 's/^VERSION = //p; s/^PATCHLEVEL = //p' | paste -s -d .
 }
 
 # For which kernels there is a series.
 known_bases() { (cd "$top/patches" 2>/dev/null && echo *) || echo none; }
 
+# patches_stamp: a number that stands for what the patches in patches/BASE say.
+patches_stamp() { (shopt -s nullglob && cat /dev/null "$patches"/[0-9]*.patch | sha256sum | cut -d' ' -f1); }
+
 # own_files DIRECTORY: which files there are wholly ours.
 own_files() {
-	(cd "$1" && grep -v '^#' "$scripts/own-files" |
-		while read -r pattern; do find . -path "./$pattern" -type f; done | sort)
+	(
+		cd "$1" && shopt -s nullglob
+		# shellcheck disable=SC2013
+		for file in $(grep -Ev '^(#|$)' "$scripts/own-files"); do
+			[ ! -f "$file" ] || echo "$file"
+		done | sort
+	)
 }
 
-# own_work TREE: Does the branch "series" of a kernel git tree have somebody's own
-# commits, as against what the harness applied, or the tree changes?
-own_work() {
-	local applied
-	[ -z "$(git -C "$1" config harness.busy || true)" ] || return 1
-	applied=$(git -C "$1" config harness.tip || git -C "$1" rev-parse refs/tags/base)
-	[ "$(git -C "$1" rev-parse series)" != "$applied" ] ||
-		[ -n "$(git -C "$1" status --porcelain -uno)" ]
+# operation_in TREE: which operation of git has begun there and is not finished; fails if
+# none has.
+operation_in() {
+	local git_dir name
+	git_dir=$(git -C "$1" rev-parse --absolute-git-dir 2>&1) || die "git cannot read $1: ${git_dir%%$'\n'*}"
+	for name in rebase-merge:rebase rebase-apply:"rebase or am" MERGE_HEAD:merge \
+		CHERRY_PICK_HEAD:cherry-pick REVERT_HEAD:revert BISECT_LOG:bisect; do
+		[ ! -e "$git_dir/${name%:*}" ] || { echo "a ${name#*:} under way"; return; }
+	done
+	return 1
 }
 
-# any_work TREE: the same, of other branches, stashes and a rebase under way too. The
-# harness's own worktrees, of verify and mutate, are nobody's work.
-any_work() {
-	own_work "$1" ||
-		[ -n "$(git -C "$1" rev-list -n 1 --single-worktree HEAD --all --not series)" ]
+# What is somebody's work in a kernel git tree: everything that is not in the tag
+# "base", the source as it came, or in the tag "applied", the series as it is in
+# patches/. The harness replaces or removes a tree only if there is no such work.
+#
+# work_in TREE: what there is of it, one line; nothing if there is none.
+work_in() {
+	local changes commits known=(refs/tags/base)
+	! operation_in "$1" || return 0
+	! git -C "$1" rev-parse -q --verify refs/tags/applied >/dev/null || known+=(refs/tags/applied)
+	# The detached worktrees of verify and mutate are nobody's work.
+	commits=$(git -C "$1" rev-list --count --single-worktree HEAD --exclude=refs/heads/unfinished --all --not "${known[@]}") ||
+		die "git cannot list the commits of $1"
+	[ "$commits" = 0 ] || { echo "$commits commits that are not in patches/"; return; }
+	changes=$(git -C "$1" status --porcelain -uno) || die "git cannot read the state of $1"
+	[ -z "$changes" ] || echo "changes that are not committed, in ${changes:3}" | head -n 1
+}
+
+# mark_applied COMMIT STAMP: tag the series in $tree that patches with this stamp give.
+mark_applied() { git -C "$tree" tag -f -a -m "$2" applied "$1^{commit}" >/dev/null; }
+applied_stamp() { git -C "$tree" for-each-ref --format='%(contents:subject)' refs/tags/applied; }
+
+# The first edition of this harness kept the applied commit elsewhere.
+adopt_tree() {
+	local tip
+	! git -C "$tree" rev-parse -q --verify refs/tags/applied >/dev/null || return 0
+	! tip=$(git -C "$tree" config harness.tip) ||
+		mark_applied "$tip" "$(git -C "$tree" config harness.applied || echo unknown)"
+}
+
+# files_in TREE: what removing the tree would also lose: a file that is not in git, a
+# worktree elsewhere.
+files_in() {
+	local files worktrees
+	files=$(git -C "$1" ls-files --others) || die "git cannot read $1"
+	files=$(grep -Ev '(^|/)__pycache__/|\.(pyc|orig|rej)$|^(tags|TAGS|GTAGS|GRTAGS|GPATH|cscope\..*)$' <<<"$files" | head -n 1) || true
+	[ -z "$files" ] || { echo "a file of somebody's, $files"; return; }
+	worktrees=$(git -C "$1" worktree list --porcelain) || die "git cannot read $1"
+	worktrees=$(sed -n 's/^worktree //p' <<<"$worktrees" | grep -Ev "^$(dirname "$1")/|/pkeys-apply$" | head -n 1) || true
+	[ ! -d "$worktrees" ] || echo "a worktree elsewhere, $worktrees"
+}
+
+# apply_series TREE COMMIT [OPTION...] PATCH...: print the commit that the patches give
+# on top of COMMIT. git am runs in a temporary worktree without files: no file, index
+# or branch of TREE changes. What git says is in $temporary/am.log.
+apply_series() {
+	local from=$1 commit=$2 sparse=$temporary/pkeys-apply status=0
+	shift 2
+	echo "$from" >"$temporary/owner"
+	# What a killed run left.
+	git -C "$from" worktree list --porcelain | sed -n 's|^worktree \(.*/pkeys-apply\)$|\1|p' |
+		while read -r stale; do git -C "$from" worktree remove --force "$stale" || true; done 2>/dev/null
+	{
+		git -C "$from" worktree add -q --no-checkout --detach "$sparse" "$commit" &&
+		git -C "$sparse" read-tree HEAD &&
+		git -C "$sparse" -c core.hooksPath=/dev/null -c core.autocrlf=false -c core.fsmonitor=false \
+			-c advice.mergeConflict=false am -q --no-3way --no-keep-cr --whitespace=nowarn "$@"
+	} >"$temporary/am.log" 2>&1 </dev/null || status=1
+	git -C "$sparse" rev-parse HEAD 2>/dev/null || status=1
+	git -C "$from" worktree remove --force "$sparse" 2>/dev/null || true
+	return $status
 }
 
 patches=$top/patches/$BASE
@@ -148,13 +263,24 @@ make_arguments() { sed -n 's/^# make: //p' "$top/configs/$1.config"; }
 # kmake DIRECTORY ARGUMENT...: the kernel's make, in the same way everywhere.
 # Fixed build stamps and paths relative to $work let ccache serve other clones.
 kmake() {
-	local dir=$1 cc=gcc
+	local dir=$1 cc=gcc cache
 	shift
 	if command -v ccache >/dev/null; then
 		cc="ccache gcc"
 		export CCACHE_BASEDIR=$work CCACHE_NOHASHDIR=1
+		cache=$(ccache -k cache_dir 2>/dev/null || true)
+		# With a home directory that cannot be written, ccache fails and so would gcc.
+		{ [ -n "$cache" ] && mkdir -p "$cache" 2>/dev/null && [ -w "$cache" ]; } ||
+			export CCACHE_DIR=$BUILD/ccache
 	fi
 	make -C "$dir" -j"$(($(nproc) + 1))" CC="$cc" KBUILD_BUILD_USER=pkeys \
 		KBUILD_BUILD_HOST=localhost \
 		KBUILD_BUILD_TIMESTAMP="Thu Jan 1 00:00:00 UTC 1970" "$@"
 }
+
+# Each script that writes to $work locks it. Those that only start others, or only read
+# there, do not.
+case ${0##*/} in
+apply.sh|boot.sh|clean.sh|image.sh|mutate.sh|port.sh|setup.sh) ;;
+*) lock "$work" ;;
+esac

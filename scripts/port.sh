@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # Carry the series for one kernel, FROM, to another one, KERNEL, by rebase. Where
-# that conflicts it stops, as a rebase does, and says where; run it again to hear it
-# again.
+# that conflicts it stops, as a rebase does, and names the files; resolve them, and run
+# it again. At the end it writes patches/.
 . "$(dirname "$0")/lib.sh"
 
 neutral_git
@@ -26,8 +26,12 @@ conflicts() {
 	exit 1
 }
 
+# The series is on the new base: write it to patches/.
 finished() {
-	say "$tree has the series, $(in_tree rev-list --count refs/tags/base..series) commits; now make export, verify and check, each with BASE=$BASE KERNEL=$KERNEL"
+	[ ! -f "$top/configs/$FROM.sed" ] || [ -f "$top/configs/$BASE.sed" ] ||
+		cp "$top/configs/$FROM.sed" "$top/configs/$BASE.sed"
+	"$scripts/export.sh"
+	say "now make verify and make check, each with BASE=$BASE KERNEL=$KERNEL; after a change of $tree make export as well"
 }
 
 [ -n "${FROM:+$KERNEL}" ] || die "name both: make port FROM=7.3 KERNEL=/path/to/newer"
@@ -35,7 +39,7 @@ finished() {
 BASE=$(kernel_version "$KERNEL" 2>/dev/null || true)
 [ -n "$BASE" ] || die "$KERNEL is not a Linux kernel source"
 [ ! -d "$top/patches/$BASE" ] || die "there is a series for Linux $BASE already, in patches/$BASE"
-export BASE
+export BASE FROM
 
 KERNEL='' BASE=$FROM "$scripts/setup.sh"
 KERNEL='' BASE=$FROM "$scripts/tree.sh"
@@ -45,7 +49,7 @@ from_series=$(git -C "$old" rev-parse series)
 
 "$scripts/tree.sh"
 [ ! -d "$tree/.git/rebase-merge" ] || conflicts
-if [ "$(in_tree config harness.ported || true)" = "$FROM" ] &&
+if [ "$(in_tree rev-list --count refs/tags/base..series)" != 0 ] &&
    in_tree merge-base --is-ancestor refs/tags/base series; then
 	finished
 	exit
@@ -57,7 +61,6 @@ share_objects "$old"
 in_tree config merge.ours-alone.driver 'cp %B %A'
 own_in_tree "$old" | sed 's|.*|/& merge=ours-alone|' >"$tree/.git/info/attributes"
 
-in_tree config harness.ported "$FROM"
 in_tree checkout -q --detach refs/tags/base
 in_tree branch -q -f series "$from_series"
 in_tree -c advice.mergeConflict=false rebase -q --onto refs/tags/base "$from_base" series >"$work/port.log" 2>&1 ||

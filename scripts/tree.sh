@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# Make the kernel git tree: tag "base" is the source as it came, branch "series"
-# has the patches. Commits that somebody made on that branch are never lost.
+# Make the kernel git tree: tag "base" is the source as it came, branch "series" and tag
+# "applied" have the patches. Whatever else the tree has is somebody's work, which is
+# never lost (work_in() in lib.sh).
 . "$(dirname "$0")/lib.sh"
 
 neutral_git
@@ -12,14 +13,17 @@ from=${KERNEL:-$source}
 [ -f "$from" ] || [ -f "$from/Kbuild" ] || die "$from is not a Linux kernel source"
 
 # git in a tree of the user's: with the user's settings, and reading only.
-in_source() { env -u GIT_CONFIG_GLOBAL GIT_OPTIONAL_LOCKS=0 git -C "$from" "$@"; }
+in_source() {
+	env -u GIT_CONFIG_GLOBAL -u GIT_CONFIG_NOSYSTEM -u GIT_CONFIG_COUNT GIT_OPTIONAL_LOCKS=0 \
+		git -C "$from" -c core.autocrlf=false -c core.eol=lf "$@"
+}
 
 # What tells one state of the source from the next; a plain directory has nothing.
 source_state() {
 	if [ -e "$from/.git" ]; then
 		in_source rev-parse HEAD
 	elif [ -f "$from" ]; then
-		stat -c '%s bytes, %y' "$from"
+		TZ=UTC0 stat -c '%s bytes, %y' "$from"
 	else
 		echo "$from"
 	fi
@@ -27,16 +31,21 @@ source_state() {
 
 # The source, into the empty directory $1.
 unpack() {
+	local log=$work/unpack.log changes
 	if [ -f "$from" ]; then
-		tar -x --no-same-owner -f "$from" -C "$1" --strip-components=1 ||
-			die "$from is not a tarball that tar can read"
+		tar -x --no-same-owner -f "$from" -C "$1" --strip-components=1 2>"$log" ||
+			die "cannot unpack $from: $(head -n 1 "$log")"
 	elif [ -e "$from/.git" ]; then
-		[ -z "$(in_source status --porcelain -uno)" ] ||
+		changes=$(in_source status --porcelain -uno) || die "git cannot read $from, see above"
+		[ -z "$changes" ] ||
 			say "note: $from has changes that are not committed: those are left out"
-		in_source archive HEAD | tar -x -C "$1"
+		in_source archive HEAD | tar -x -C "$1" 2>"$log" ||
+			die "cannot copy $from: $(head -n 1 "$log")"
 	else
-		cp -a --no-preserve=ownership "$from/." "$1"
+		cp -a --no-preserve=ownership "$from/." "$1" 2>"$log" ||
+			die "cannot copy $from: $(head -n 1 "$log")"
 	fi
+	rm -f "$log"
 	[ -f "$1/Kbuild" ] || die "$from is not a Linux kernel source"
 	kernel_is_base "$1" || die "$from is Linux $(kernel_version "$1"): run with BASE=$(kernel_version "$1") (patches/ has: $(known_bases))"
 }
@@ -48,6 +57,7 @@ make_tree() {
 	rm -rf "$new"
 	mkdir -p "$new"
 	unpack "$new"
+	rm -rf "$new/.git"
 	git -C "$new" init -q -b series
 	git -C "$new" config user.name "$GIT_AUTHOR_NAME"
 	git -C "$new" config user.email "$GIT_AUTHOR_EMAIL"
@@ -61,29 +71,34 @@ make_tree() {
 	mv "$new" "$tree"
 }
 
-patch_files() {
+# The patches on base, without touching a file; then one checkout of the result.
+apply_patches() {
+	local new file stamp
+	stamp=$(patches_stamp)
 	shopt -s nullglob
-	echo "$patches"/[0-9]*.patch
+	local files=("$patches"/[0-9]*.patch)
+	new=$(in_tree rev-parse 'refs/tags/base^{commit}')
+	[ ${#files[@]} = 0 ] ||
+		new=$(apply_series "$tree" "$new" --committer-date-is-author-date "${files[@]}") || {
+			cat "$temporary/am.log" >&2
+			die "the patches in $patches do not apply to this source"
+		}
+	for file in $(in_tree diff --name-only --no-renames --diff-filter=A HEAD "$new"); do
+		[ ! -e "$tree/$file" ] || die "$tree/$file is not in git and the series adds it: move it away"
+	done
+	# Until the files are complete, the branch that is checked out has this name.
+	in_tree branch -q -f unfinished "$new"
+	in_tree symbolic-ref HEAD refs/heads/unfinished
+	finish_checkout "$stamp"
 }
 
-apply_patches() {
-	local files
-	files=$(patch_files)
-	in_tree config harness.busy true
+# finish_checkout STAMP: also completes a checkout that was interrupted at any point.
+finish_checkout() {
 	rm -f "$tree/.git/index.lock"
-	in_tree am --quit 2>/dev/null || true
-	in_tree checkout -q -f -B series refs/tags/base
-	# shellcheck disable=SC2086
-	if [ -n "$files" ] && ! in_tree am -q --committer-date-is-author-date $files; then
-		in_tree am --abort
-		in_tree config harness.tip "$(in_tree rev-parse series)"
-		in_tree config --unset harness.applied || true
-		in_tree config --unset harness.busy
-		die "the patches in $patches do not apply to this source"
-	fi
-	in_tree config harness.applied "$(applied_stamp)"
-	in_tree config harness.tip "$(in_tree rev-parse series)"
-	in_tree config --unset harness.busy
+	in_tree reset -q --hard
+	mark_applied HEAD "$1"
+	in_tree checkout -q -B series
+	in_tree branch -q -D unfinished
 }
 
 make_pristine() {
@@ -91,18 +106,29 @@ make_pristine() {
 	rm -rf "$pristine"
 	in_tree worktree prune
 	in_tree worktree add -q --detach "$pristine" refs/tags/base
-	in_tree config harness.pristine true
 }
 
-applied_stamp() {
-	# shellcheck disable=SC2046
-	cat /dev/null $(patch_files) | sha256sum | cut -d' ' -f1
+# git writes the index of a new worktree when all files are there.
+pristine_is_there() {
+	local index
+	[ -f "$pristine/.git" ] || return 1
+	index=$(git -C "$pristine" rev-parse --absolute-git-dir 2>/dev/null) && [ -f "$index/index" ]
 }
 
+make_temporary
+mkdir -p "$work" 2>/dev/null || die "cannot write to $work"
 if [ -d "$tree" ]; then
+	in_tree rev-parse -q --verify refs/tags/base >/dev/null ||
+		die "$tree is not a kernel git tree of the harness: move it away"
+	[ "$(in_tree symbolic-ref -q HEAD || true)" != refs/heads/unfinished ] ||
+		step "completing the checkout of the series, which was interrupted" finish_checkout unknown
+	adopt_tree
 	state=$(in_tree config harness.source || true)
-	if [ -n "$state" ] && [ "$state" != "$(source_state)" ]; then
-		! any_work "$tree" || die "$from has changed, and $tree has work of its own: make export, then remove $tree"
+	now=$(source_state) || die "git cannot read $from, see above"
+	if [ -n "$state" ] && [ "$state" != "$now" ]; then
+		mine=$(work_in "$tree") && mine=${mine:-$(files_in "$tree")} || exit 1
+		[ -z "$mine" ] ||
+			die "$from has changed, and $tree has $mine: save that (make export), then remove $tree"
 		say "note: $from has changed: starting over with it"
 		rm -rf "$tree" "$pristine"
 	fi
@@ -110,16 +136,16 @@ fi
 [ -d "$tree" ] || step "unpacking $from into $tree" make_tree
 
 if [ -n "$UNPATCHED" ]; then
-	[ "$(in_tree config harness.pristine || true)" ] ||
-		step "checking out the unpatched source into $pristine" make_pristine
+	pristine_is_there || step "checking out the unpatched source into $pristine" make_pristine
 	exit 0
 fi
 kernel_is_base "$tree" || die "$from is Linux $(kernel_version "$tree"): run with BASE=$(kernel_version "$tree")"
 
-if [ "$(in_tree config harness.busy || true)" ]; then
-	step "applying patches/$BASE, which was interrupted" apply_patches
-elif own_work "$tree"; then
-	say "note: using $tree as it is, with $(in_tree rev-list --count refs/tags/base..HEAD) commits; make export writes them to patches/"
-elif [ "$(in_tree config harness.applied || true)" != "$(applied_stamp)" ]; then
+branch=$(in_tree symbolic-ref -q --short HEAD || in_tree rev-parse --short HEAD)
+mine=$(work_in "$tree")
+if [ -n "$mine" ]; then
+	say "note: using $tree as it is: it has $mine; make export writes commits to patches/"
+elif [ "$branch" = series ] && [ "$(applied_stamp)" != "$(patches_stamp)" ]; then
 	step "applying patches/$BASE" apply_patches
 fi
+[ "$branch" = series ] || say "note: in $tree $branch is checked out, not series: that is what is built"
