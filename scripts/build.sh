@@ -25,21 +25,50 @@ vanished() {
 # .config alone that would be the same.
 configure() {
 	local missing
-	mkdir -p "$obj"
-	config "${fragments[@]}" >"$obj/wanted.config"
 	quietly "$obj/config.log" kmake "$src" -s O="$obj" \
 		KCONFIG_ALLCONFIG="$obj/wanted.config" allnoconfig
 	missing=$(vanished | tr '\n' ' ')
 	[ -z "$missing" ] || die "these options of configs/ vanished from $obj/.config, a dependency is off: $missing"
 }
 
-compile() {
-	# shellcheck disable=SC2046
-	kmake "$src" O="$obj" $(make_arguments "$CONFIG") bzImage </dev/null 2>&1 | tee "$obj/build.log" | progress
+# What the kernel is made with, beside its source: the options, the compiler, this script.
+made_with() { cat "$obj/wanted.config" "${BASH_SOURCE[0]}"; make_arguments "$CONFIG"; gcc -v 2>&1; }
+
+# Is the image newer than each file and directory of the source? make takes half a
+# minute to find that out.
+is_built() {
+	[ -f "$image" ] && [ -f "$obj/built" ] &&
+		[ "$(made_with | sha256sum)" = "$(cat "$obj/built")" ] &&
+		[ -z "$(find "$src/" -mindepth 1 \( -name .git -o -name __pycache__ \) -prune -o \
+			-newer "$obj/built" -print -quit)" ]
 }
 
+# How many steps a build from nothing has: as many as the last one of this
+# configuration had, or as its file says.
+steps() {
+	cat "$obj/steps" "$BUILD"/*/obj-"$CONFIG"*/steps 2>/dev/null | grep -m 1 . ||
+		sed -n 's/^# steps: //p' "$top/configs/$CONFIG.config"
+}
+
+compile() {
+	# shellcheck disable=SC2046
+	kmake "$src" O="$obj" $(make_arguments "$CONFIG") bzImage </dev/null 2>&1 |
+		tee "$obj/build.log" | progress "${total:-}"
+}
+
+mkdir -p "$obj"
+config "${fragments[@]}" >"$obj/wanted.config"
+! is_built || exit 0
+rm -f "$obj/built"
+made_with | sha256sum >"$obj/building"
+anew=1 total=''
+[ ! -f "$obj/vmlinux.o" ] || anew=''
+[ -z "$anew" ] || total=$(steps)
 configure
 if ! step "building the ${UNPATCHED:+unpatched }kernel $BASE, $CONFIG" compile; then
 	grep -B 5 -A 20 -m 1 -i 'error' "$obj/build.log" >&2 || tail -n 40 "$obj/build.log" >&2
 	die "the kernel does not build; the whole log is in $obj/build.log"
 fi
+# Its time is that of the beginning: what was changed meanwhile is built next time.
+mv "$obj/building" "$obj/built"
+[ -z "$anew" ] || grep -c . "$obj/build.log" >"$obj/steps"
