@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# deb.sh [check]: Debian packages of the patched kernel, with the kernel's own
-# bindeb-pkg, in the configuration that CONFIG names. With "check": in the small one,
-# and the image in the package is booted.
+# deb.sh [config|check]: Debian packages of the patched kernel, with the kernel's own
+# bindeb-pkg, in the configuration that CONFIG names. With "config": check only that it
+# is one. With "check": in the small one, and the image in the package is booted.
 asked=${CONFIG:-/boot/config-$(uname -r)}
 CONFIG=default
 . "$(dirname "$0")/lib.sh"
@@ -29,7 +29,7 @@ configure() {
 build() {
 	rm -f "$dir"/linux-*
 	kmake "$src" O="$dir/obj" LOCALVERSION=-pkeys bindeb-pkg </dev/null 2>&1 |
-		tee "$dir/build.log" | progress || return 1
+		tee "$dir/build.log" | progress "" || return 1
 	# Of no use here, and would take the place of the distribution's.
 	rm -f "$dir"/linux-libc-dev_* "$dir"/linux-upstream_*
 }
@@ -43,6 +43,9 @@ boots() {
 
 [ "${1:-}" != check ] || asked=$obj/.config
 [ -f "$asked" ] || die "there is no $asked: name the configuration of a kernel, make deb CONFIG=/path/to/config"
+grep -q '^CONFIG_[A-Z0-9_]*=' "$asked" || die "$asked is no kernel configuration: it has no line CONFIG_...="
+grep -qx CONFIG_X86_64=y "$asked" || die "$asked is no configuration for x86-64: it has no CONFIG_X86_64=y"
+[ "${1:-}" != config ] || exit 0
 configure "$@"
 if ! step "building packages of Linux $BASE with $asked" build; then
 	tail -n 40 "$dir/build.log" >&2
