@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # report.pl TREE KNOWN-FAILURES RESULTS...: what failed, the table, the closing
 # line. TAP is read by perl's TAP::Parser, KTAP of KUnit by the kernel's kunit.py.
+# The file that TIMES names has the times, a number of seconds and a text in a line.
 use strict;
 use warnings;
 use File::Basename;
@@ -10,7 +11,16 @@ use JSON::PP;
 use TAP::Parser;
 
 my ($tree, $known_file, @boots) = @ARGV;
-my (@rows, @failures, @notes, %skips, @known);
+my (@rows, @failures, @notes, @skips, %ran, @known);
+
+# What a person can do about a skipped test whose reason has these words.
+my @remedies = (
+	[qr/fault injection/ => 'need a kernel with fault injection: make check-all'],
+	[qr/(?:kernel|processor|machine) without|protection keys are enabled|no keys/ =>
+		'need a kernel or processor without protection keys: make check'],
+	[qr/x32|cannot build/ => 'need a compiler for their ABI: install gcc-multilib'],
+	[qr/\bKVM\b/ => 'need a kernel with KVM: make check-all'],
+);
 
 sub slurp {
 	my ($file) = @_;
@@ -50,6 +60,39 @@ sub unexplained {
 	return "ended with status $status";
 }
 
+# A test whatever program of which ABI ran it.
+sub test_id {
+	my ($test, $description) = @_;
+	$test =~ s/_(?:64|32|x32)$//;
+	$description =~ s/^[\s-]+//;
+	return "$test: $description";
+}
+
+# The skipped tests that no other boot of this report ran, if a person can do
+# something about them: how many, by what they need.
+sub skipped_tests {
+	my (%count, %seen);
+
+	for (@skips) {
+		my ($test, $description, $reason) = @$_;
+		my $id = test_id($test, $description);
+		next if $ran{$id} || $seen{$id}++;
+		my ($remedy) = map { $_->[1] } grep { $reason =~ $_->[0] } @remedies;
+		($remedy) = $reason =~ /^(needs? .*)/ if !$remedy;
+		$remedy =~ s/^needs/need/ if $remedy;
+		$count{$remedy}++ if $remedy;
+	}
+	return map { "$count{$_} tests did not run: they $_" } sort keys %count;
+}
+
+# How long the parts took, the longest first.
+sub durations {
+	my @times = map { /^(\d+) (.*)/ ? [$1, $2] : () }
+		split /\n/, slurp($ENV{TIMES} // '') // '';
+	return map { sprintf "%3d:%02d  %s", int($_->[0] / 60), $_->[0] % 60, $_->[1] }
+		sort { $b->[0] <=> $a->[0] } grep { $_->[0] } @times;
+}
+
 sub program {
 	my ($boot, $test) = @_;
 	my $tap = slurp("$boot/$test.tap");
@@ -58,9 +101,9 @@ sub program {
 	my ($passed, $failed, $skipped) = (0, 0, 0);
 	my @what;
 
-	# A second run that went well counts, and is told.
+	# A passing retry counts; note it.
 	if (defined $again && $again == 0) {
-		push @notes, basename($boot) . ": $test failed, and passed when run again";
+		push @notes, basename($boot) . ": $test failed, and passed when it was run again";
 		$tap = slurp("$boot/$test.again.tap");
 		$status = $again;
 	}
@@ -79,9 +122,10 @@ sub program {
 			next unless $result->is_test;
 			if ($result->has_skip) {
 				$skipped++;
-				$skips{$result->explanation || 'no reason given'}++;
+				push @skips, [$test, $result->description, $result->explanation];
 			} elsif ($result->is_ok) {
 				$passed++;
+				$ran{test_id($test, $result->description)} = 1;
 			} else {
 				$failed++;
 				push @what, $result->description || $result->number;
@@ -89,12 +133,11 @@ sub program {
 		}
 		if ($parser->skip_all) {
 			$skipped++;
-			$skips{$parser->skip_all}++;
+			push @skips, [$test, '', $parser->skip_all];
 		}
 		push @what, "bad TAP: $_" for $parser->parse_errors;
 	} elsif ($status == 4) {
 		$skipped++;
-		$skips{"$test: no reason given"}++;
 	} elsif ($status == 0) {
 		$passed++;
 	}
@@ -107,7 +150,6 @@ sub program {
 	my $where = ($base // '') . '/' . basename($boot);
 	my ($known) = grep { $_->{test} eq $test && $where =~ /^($_->{boots})$/ } @known;
 	if (@what && !$failed && $known && $passed >= $known->{passed}) {
-		$skips{"$test $known->{why}"}++;
 		return row($boot, $test, $passed, 0, $skipped + 1);
 	}
 	$failed = @what if @what > $failed;
@@ -145,7 +187,7 @@ sub kunit {
 	$failed += $_ for values %counts;
 	# Such as a plan that was not kept: kunit.py knows, its JSON does not say.
 	if (!$failed && ($bad || !%counts)) {
-		failed($boot, $test, "kunit.py is not content, see $file.log");
+		failed($boot, $test, "kunit.py reports an error, see $file.log");
 		$failed = 1;
 	}
 	row($boot, $test, $passed, $failed, $skipped);
@@ -180,8 +222,11 @@ for my $boot (@boots) {
 }
 
 my ($passed, $failed, $skipped) = (0, 0, 0);
+my @times = durations();
 print "\n";
-print "skipped $skips{$_}: $_\n" for sort keys %skips;
+print "time, min:s\n", map { "$_\n" } @times if @times;
+print "\n" if @times;
+print "note: $_\n" for skipped_tests();
 print "note: $_\n" for @notes;
 print "FAILED: $_\n" for @failures;
 printf "\n%-16s %-28s %7s %7s %7s  %s\n", qw(boot test passed failed skipped log);
