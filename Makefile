@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # The harness: apply the series to a kernel, build it, boot it, test it.
 
-export BASE CONFIG UNPATCHED KERNEL BUILD TREE FROM LINT_PACKAGES
+export BASE CONFIG UNPATCHED KERNEL BUILD TREE FROM TEST GDB SHARE LINT_PACKAGES
 
 # Package, and a command in it.
 LINT_PACKAGES = sparse:sparse coccinelle:spatch codespell:codespell \
@@ -11,34 +11,37 @@ DEB_PACKAGES = dpkg-dev:dpkg-buildpackage debhelper:dh fakeroot:fakeroot kmod:de
 	libdw-dev: openssl:openssl zstd:zstd
 
 .DEFAULT_GOAL := help
-.PHONY: help run check check-all build boot demo bench lint mutate image apply export verify \
-	port deb check-deb clean
+.PHONY: help run check check-all build boot demo bench lint mutate bisect model litmus compare \
+	test-harness image apply export verify port deb check-deb clean
 
 help:
 	@echo 'make run                   set up, build, boot, run the tests once'
-	@echo 'make check                 all tests in eight boots, and that each patch builds'
-	@echo 'make check-all             and the other kernels, fault injection, data races, coverage, lint'
+	@echo 'make run TEST=pkey_revoke_test  one test program only, with arguments if need be'
+	@echo 'make check                 all tests in all short boots; each patch builds; the harness'
+	@echo 'make check-all             also other kernels, data races, coverage, lint, bisect and more'
 	@echo 'make build                 build the kernel and the test programs'
-	@echo 'make boot                  an interactive shell in the guest'
+	@echo 'make boot                  an interactive shell in the guest; with GDB=1 QEMU waits for'
+	@echo '                           gdb, with SHARE=/path that directory is /share in the guest'
 	@echo 'make demo                  a short program on the stock kernel and on ours, side by side'
 	@echo 'make bench                 what the calls cost on both kernels'
-	@echo 'make lint                  what reads the series without running it'
+	@echo 'make lint                  checkpatch, sparse, coccinelle, other compilers, documentation'
 	@echo 'make mutate                break the kernel on purpose, see which tests notice; long'
+	@echo 'make bisect                boot the kernel after each patch and run its tests; long'
+	@echo 'make model | litmus        check models of the protocols, of the memory accesses'
+	@echo 'make compare               run programs on the stock kernel and on ours, compare'
+	@echo 'make test-harness          test these scripts, without a kernel, in a minute'
 	@echo 'make -s image              print the path of the bzImage, built if need be'
 	@echo 'make apply TREE=/path      apply the series to your own kernel git tree'
 	@echo 'make export                write patches/ and our files from the kernel git tree'
 	@echo 'make verify                prove that patches/ gives our files, and builds'
-	@echo 'make port FROM=7.3 KERNEL=/path/to/newer'
-	@echo '                           carry the series to another kernel, by rebase'
-	@echo 'make deb CONFIG=/path/to/config'
-	@echo '                           Debian packages of the patched kernel; default: the'
-	@echo '                           configuration of the running one'
-	@echo 'make check-deb             the same in the small configuration, and boot it'
+	@echo 'make port FROM=7.3 KERNEL=/path/to/newer   carry the series to another kernel'
+	@echo 'make deb CONFIG=/path      Debian packages of the patched kernel; default: the'
+	@echo '                           configuration of the running one; make check-deb boots one'
 	@echo 'make clean                 remove what was built'
 	@echo
 	@echo 'BASE=6.12                  for which kernel: 6.1, 6.12, 7.3'
-	@echo 'CONFIG=default             which file of configs/: default, nopkeys, debug, fault, kcsan, gcov, bench'
-	@echo 'UNPATCHED=1                the stock kernel (build, boot, image)'
+	@echo 'CONFIG=default             a file of configs/: $(sort $(patsubst configs/%.config,%,$(wildcard configs/*.config)))'
+	@echo 'UNPATCHED=1                the stock kernel (run, build, boot, image)'
 	@echo 'KERNEL=/path               this tree or tarball instead of the package, on a copy'
 	@echo 'BUILD=/path                where to build; default: build/'
 
@@ -70,6 +73,21 @@ lint:
 mutate:
 	@scripts/setup.sh && scripts/tree.sh && scripts/mutate.sh
 
+bisect:
+	@scripts/setup.sh && scripts/tree.sh && scripts/bisect.sh
+
+model:
+	@scripts/model.sh
+
+litmus:
+	@scripts/litmus.sh
+
+compare:
+	@scripts/compare.sh
+
+test-harness:
+	@prove --timer scripts/tests
+
 image:
 	@scripts/setup.sh && scripts/tree.sh && scripts/build.sh && scripts/image.sh
 
@@ -86,8 +104,8 @@ port:
 	@scripts/port.sh
 
 deb:
-	@PACKAGES="$(DEB_PACKAGES)" CONFIG= scripts/setup.sh && CONFIG= scripts/tree.sh && \
-		CONFIG= scripts/tests.sh && scripts/deb.sh
+	@scripts/deb.sh config && PACKAGES="$(DEB_PACKAGES)" CONFIG= scripts/setup.sh && \
+		CONFIG= scripts/tree.sh && CONFIG= scripts/tests.sh && scripts/deb.sh
 
 check-deb:
 	@PACKAGES="$(DEB_PACKAGES)" scripts/setup.sh && scripts/tree.sh && scripts/build.sh && \

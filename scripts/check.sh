@@ -1,9 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# check.sh run|check|all: the first boot of scripts/boots; those of make check,
-# and verify; all of them, the other kernels, coverage and lint. With MINUTES=N make
-# check goes on with those, in this order, and leaves out what would hardly end N
-# minutes from now; the other kernels, which come first, N + 15.
+# check.sh run|check|all: the first boot of scripts/boots, or with TEST= one test program
+# of it; those of make check, verify, the harness's own tests and the model; all boots,
+# the other kernels, bisect, compare, litmus, coverage and lint. With MINUTES=N make check
+# goes on with those, in this order, and leaves out what would hardly end N minutes from
+# now; the other kernels, which come first, N + 15.
 . "$(dirname "$0")/lib.sh"
 
 what=${1:-check}
@@ -16,8 +17,13 @@ if [ "$what" = run ]; then
 fi
 results=
 
-"$scripts/setup.sh"
-"$scripts/tree.sh"
+# Each step adds the time it took.
+export TIMES=$work/times
+if [ "$what" != background ]; then
+	"$scripts/setup.sh"
+	"$scripts/tree.sh"
+	: >"$TIMES"
+fi
 
 short_boots() { grep -v '^#' "$scripts/boots" | awk '$2 == "-"'; }
 long_boots() { grep -v '^#' "$scripts/boots" | awk '$2 != "-"'; }
@@ -40,10 +46,31 @@ foreign_boot() {
 	fi
 }
 
-# static NAME: a script of that name, whose result is TAP.
+# static NAME [ARGUMENT...]: a script of that name, whose result is TAP.
 static() {
-	step "$1" "$scripts/$1.sh" "$work/results/$1" || true
-	results="$results $work/results/$1"
+	local name=$1
+	shift
+	if [ ! -x "$scripts/$name.sh" ]; then
+		no_result "$work/results/$name" left-out "there is no scripts/$name.sh"
+		return
+	fi
+	step "$name" "$scripts/$name.sh" "$work/results/$name" "$@" || true
+	results="$results $work/results/$name"
+}
+
+# The tests of the harness itself, without a kernel: a row for each.
+harness() {
+	local test name status dir=$work/results/harness
+	rm -rf "$dir"
+	mkdir -p "$dir"
+	for test in "$scripts"/tests/*.t; do
+		name=$(basename "$test" .t)
+		echo "$name" >>"$dir/planned"
+		status=0
+		step "$name" "$test" >"$dir/$name.tap" || status=$?
+		echo "$status" >"$dir/$name.status"
+	done
+	results="$results $dir"
 }
 
 # no_result DIRECTORY left-out|failure REASON: a row that says why there is none.
@@ -105,22 +132,116 @@ other_base() {
 	fi
 }
 
-if [ "$what" = run ]; then
-	# Of the configuration that was asked for, and quick.
-	short=$(short_boots | awk -v config="$CONFIG" 'NR == 1 { $3 = config; $6 = "64,32"; print }')
-else
-	short=$(short_boots)
-fi
-for config in $(echo "$short" | awk '!seen[$3]++ { print $3 }'); do
-	CONFIG=$config "$scripts/build.sh"
-done
-step "building the tests" "$scripts/tests.sh"
-# shellcheck disable=SC2086
-while read -r line; do boot $line; done <<<"$short"
-[ "$what" = run ] || static verify
+# start LOG COMMAND...: in the background, as the process group $job, which ends with
+# this script. SIGINT would not reach a plain background command.
+jobs=
+start() {
+	local log=$1
+	shift
+	set -m
+	"$@" >"$log" 2>&1 </dev/null &
+	job=$! jobs="$jobs $!"
+	set +m
+}
+stop() {
+	local group
+	for group in $jobs; do kill -- "-$group" 2>/dev/null || true; done
+}
+trap stop EXIT
 
-if [ "$what" = all ] || [ -n "${MINUTES:-}" ]; then
-	limit=${MINUTES:-0}
+# finish JOB LOG: wait for what start began, and print what it said.
+finish() {
+	local status=0
+	wait "$1" || status=$?
+	cat "$2" >&2
+	return $status
+}
+
+build_tests() { step "building the tests" "$scripts/tests.sh"; }
+
+# planned_test: the line for TEST=, or an error that lists what there is.
+planned_test() {
+	local name=${TEST%% *} known
+	known=$(cd "$work/root${UNPATCHED:+-unpatched}/tests" && ls && echo kunit_pkey_map)
+	if grep -qxF -e "$name" <<<"$known"; then
+		echo "$TEST"
+	elif grep -qxF -e "${name}_64" <<<"$known"; then
+		echo "${name}_64${TEST#"$name"}"
+	else
+		die "there is no test $name; there are, most of them also with _64 or _32 at the end:" \
+			"$(awk '{ sub(/_(64|32|x32)$/, "") } !seen[$0]++' <<<"$known" | paste -s -d ' ')"
+	fi
+}
+
+# The first boot, of the configuration that was asked for, and quick.
+run() {
+	local row name
+	row=$(short_boots | awk -v config="$CONFIG" 'NR == 1 { $3 = config; $6 = "64,32"; print }')
+	if [ -n "${TEST:-}" ]; then
+		build_tests
+		PLAN=$(planned_test)
+		export PLAN
+		name=test-${PLAN%% *}
+		row="$name ${row#* }"
+		"$scripts/build.sh"
+	else
+		start "$work/tests.log" build_tests
+		"$scripts/build.sh"
+		finish "$job" "$work/tests.log" || exit 1
+	fi
+	# shellcheck disable=SC2086
+	boot $row
+}
+
+# built CONFIG: where it is noted how the build of that kernel in the background ended.
+built() { echo "$work/build-$1.status"; }
+
+# The kernels, in the order in which they are booted, then verify.
+background() {
+	local config status
+	for config in "$@"; do
+		status=0
+		CONFIG=$config "$scripts/build.sh" || status=$?
+		echo "$status" >"$(built "$config")"
+	done
+	static verify
+}
+
+# The boots, one after the other, while the other processor builds.
+check() {
+	local short first rest config line building log=$work/background.log
+	short=$(short_boots)
+	read -r first rest < <(awk '!seen[$3]++ { print $3 }' <<<"$short" | paste -s -d ' ')
+	start "$work/tests.log" build_tests
+	CONFIG=$first "$scripts/build.sh"
+	finish "$job" "$work/tests.log" || exit 1
+	for config in $rest; do rm -f "$(built "$config")"; done
+	say "==> in the background: kernels $rest, verify; log: $log"
+	# shellcheck disable=SC2086
+	start "$log" nice -n 5 "$0" background $rest
+	building=$job
+	harness
+	static model
+	# shellcheck disable=SC2086
+	while read -r line; do
+		set -- $line
+		while [ "$3" != "$first" ] && [ ! -f "$(built "$3")" ] && kill -0 "$building" 2>/dev/null; do
+			sleep 1
+		done
+		if [ "$3" = "$first" ] || [ "$(cat "$(built "$3")" 2>/dev/null)" = 0 ]; then
+			boot "$@"
+		else
+			no_result "$work/results/$1" failure "the kernel $3 does not build, see $log"
+		fi
+	done <<<"$short"
+	say "==> waiting for verify"
+	finish "$building" "$log" || true
+	results="$results $work/results/verify"
+}
+
+# What takes longer.
+more() {
+	local limit=${MINUTES:-0} base line run
 	[ -n "$KERNEL" ] || for base in $(other_bases); do
 		if_it_fits "linux-$base" 10 $((limit + 15)) other_base "$base"
 	done
@@ -133,8 +254,21 @@ if [ "$what" = all ] || [ -n "${MINUTES:-}" ]; then
 		if_it_fits "$1" "$2" "$limit" $run "$@"
 	done < <(long_boots)
 	if_it_fits coverage 1 "$limit" static coverage
+	if_it_fits litmus 5 "$limit" static litmus
+	if_it_fits compare 10 "$limit" static compare
 	if_it_fits lint 20 "$limit" long_lint
-fi
+	if_it_fits bisect 240 "$limit" static bisect
+}
+
+case $what in
+background)
+	shift
+	background "$@"
+	exit ;;
+run)	run ;;
+*)	check ;;
+esac
+[ "$what" != all ] && [ -z "${MINUTES:-}" ] || [ "$what" = run ] || more
 
 # shellcheck disable=SC2086
 "$scripts/report.pl" "$src" "$scripts/known-failures" $results

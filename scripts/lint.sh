@@ -125,7 +125,7 @@ maintainers() {
 		grep PROTECTION
 }
 
-shell() { (cd "$top" && shellcheck -x scripts/*.sh scripts/guest-init .ci/run); }
+shell() { (cd "$top" && shellcheck -x scripts/*.sh scripts/tests/*.t scripts/guest-init .ci/run); }
 
 manuals() { silent mandoc -T lint -W warning "$top"/Documentation/man/man*/*; }
 
