@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # bisect.sh [DIRECTORY [REGEX]]: prove that the series can be bisected. After each patch
-# that touches kernel code (see scripts/bisect-steps for the older kernels), or whose
+# that touches kernel code (on the older kernels after those of scripts/bisect-steps), or whose
 # subject matches REGEX, the kernel builds with protection keys, without them and as
 # allnoconfig; the first two boot; the tests of the unpatched tree and those of ours that
 # belong to the patches so far pass (scripts/bisect-tests). The tests are built once, from
@@ -22,8 +22,6 @@ subjects=$(git -C "$tree" log --reverse --format=%s refs/tags/base..series)
 [ -z "$UNPATCHED" ] || die "there is nothing to bisect in the unpatched kernel"
 [ -z "$(git -C "$tree" status --porcelain -uno)" ] ||
 	die "$tree has changes that are not committed: commit them first"
-
-newest_base() { known_bases | tr ' ' '\n' | sort -V | tail -n 1; }
 
 # data FILE: without comments.
 data() { grep -v '^#' "$scripts/$1"; }
@@ -47,7 +45,7 @@ is_step() {
 	subject=$(git -C "$tree" log -1 --format=%s "$1")
 	if [ -n "$only" ]; then
 		grep -qE -- "$only" <<<"$subject"
-	elif [ "$BASE" = "$(newest_base)" ]; then
+	elif [ "$BASE" = "$mainline" ]; then
 		git -C "$tree" show --name-only --format= "$1" >"$lab_work/files"
 		grep -qvE '^(tools|Documentation)/|^MAINTAINERS$' "$lab_work/files"
 	else
