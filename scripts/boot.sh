@@ -116,7 +116,7 @@ tests() {
 	local abis=${programs%%:*} only=${programs#*:}
 	[ "$only" != "$programs" ] || only='.*'
 	[ "$only" != nokeys ] ||
-		only='pkey_(alloc|mprotect|nohw)_test|protection_keys|pkey_sighandler_tests|kunit_'
+		only='pkey_(alloc|header|mprotect|nohw|rights)_test|protection_keys|pkey_sighandler_tests|kunit_'
 	{
 		ls "$root/tests" | awk -v abis="$abis" \
 			'!match($0, /_(64|32|x32)$/) || index("," abis ",", "," substr($0, RSTART + 1) ",")'
