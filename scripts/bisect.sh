@@ -29,10 +29,13 @@ data() { grep -v '^#' "$scripts/$1"; }
 # starts_with PREFIX: Does a line of stdin begin so? The lines are all read.
 starts_with() { awk -v prefix="$1" 'index($0, prefix) == 1 { found = 1 } END { exit !found }'; }
 
+# tests: the lines that are for this kernel.
+tests() { data bisect-tests | awk -F '\t' -v base="$BASE" '!$4 || index(" " $4 " ", " " base " ")'; }
+
 # A subject that was changed in the series and not in the data would leave tests out.
 check_data() {
 	local prefix
-	{ data bisect-tests | cut -f 3; data bisect-steps; } | sort -u | grep -vxF -e - |
+	{ tests | cut -f 3; data bisect-steps; } | sort -u | grep -vxF -e - |
 	while read -r prefix; do
 		starts_with "$prefix" <<<"$subjects" ||
 			die "no patch of $BASE begins with \"$prefix\": correct scripts/bisect-tests and bisect-steps"
@@ -88,7 +91,7 @@ stamp() {
 plan() {
 	local processor program subject until
 	until=$(git -C "$tree" log --format=%s "refs/tags/base..$2")
-	data bisect-tests | while IFS=$'\t' read -r processor program subject; do
+	tests | while IFS=$'\t' read -r processor program subject _; do
 		[ "$processor" = "$1" ] || continue
 		[ "$subject" = - ] || starts_with "$subject" <<<"$until" || continue
 		echo "$program"
