@@ -7,8 +7,8 @@ below=$(sed -n 's/^# on top of: //p' "$top/configs/$CONFIG.config")
 fragments=(base.fragment ${below:+"$below.config"} "$CONFIG.config")
 [ -n "$UNPATCHED" ] || fragments+=(patched.fragment)
 
-# Options that were asked for and are not in .config: kconfig drops silently
-# what depends on something that is off.
+# vanished: print the options that configs/ asks for and .config does not have. Kconfig
+# drops an option silently if a dependency is off.
 vanished() {
 	local line
 	while read -r line; do
@@ -21,8 +21,8 @@ vanished() {
 	done <"$obj/wanted.config"
 }
 
-# Every time, because the patches change Kconfig files too; kconfig leaves a
-# .config alone that would be the same.
+# configure: write .config. The patches change Kconfig files, so this runs each time;
+# kconfig does not touch a .config that would be the same.
 configure() {
 	local missing
 	quietly "$obj/config.log" kmake "$src" -s O="$obj" \
@@ -31,11 +31,11 @@ configure() {
 	[ -z "$missing" ] || die "these options of configs/ vanished from $obj/.config, a dependency is off: $missing"
 }
 
-# What the kernel is made with, beside its source: the options, the compiler, this script.
+# made_with: print what the kernel depends on beside its source.
 made_with() { cat "$obj/wanted.config" "${BASH_SOURCE[0]}"; make_arguments "$CONFIG"; gcc -v 2>&1; }
 
-# Is the image newer than each file and directory of the source? make takes half a
-# minute to find that out.
+# is_built: Is the image newer than each file and directory of the source? make takes half
+# a minute to find that out.
 is_built() {
 	[ -f "$image" ] && [ -f "$obj/built" ] &&
 		[ "$(made_with | sha256sum)" = "$(cat "$obj/built")" ] &&
@@ -43,8 +43,8 @@ is_built() {
 			-newer "$obj/built" -print -quit)" ]
 }
 
-# How many steps a build from nothing has: as many as the last one of this
-# configuration had, or as its file says.
+# steps: print how many steps the last build from nothing of this configuration had, or
+# how many its file names.
 steps() {
 	cat "$obj/steps" "$BUILD"/*/obj-"$CONFIG"*/steps 2>/dev/null | grep -m 1 . ||
 		sed -n 's/^# steps: //p' "$top/configs/$CONFIG.config"
@@ -69,6 +69,7 @@ if ! step "building the ${UNPATCHED:+unpatched }kernel $BASE, $CONFIG" compile; 
 	grep -B 5 -A 20 -m 1 -i 'error' "$obj/build.log" >&2 || tail -n 40 "$obj/build.log" >&2
 	die "the kernel does not build; the whole log is in $obj/build.log"
 fi
-# Its time is that of the beginning: what was changed meanwhile is built next time.
+# The time of this file is that of the beginning of the build, so that the next run builds
+# what has changed meanwhile.
 mv "$obj/building" "$obj/built"
 [ -z "$anew" ] || grep -c . "$obj/build.log" >"$obj/steps"

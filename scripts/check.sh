@@ -1,10 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# check.sh run|check|all: the first boot of scripts/boots, or with TEST= one test program
-# of it; those of make check, verify, the harness's own tests and the model; all boots,
-# the other kernels, bisect, compare, litmus, coverage and lint. With MINUTES=N make check
-# goes on with those, in this order, and leaves out what would hardly end N minutes from
-# now; the other kernels, which come first, N + 15.
+# check.sh run: do the first boot of scripts/boots, or with TEST= one test program of it.
+# check.sh check: do the boots without a number of minutes, verify, the harness's own tests
+# and the model.
+# check.sh all: do that and what more() has. With MINUTES=N check.sh check goes on with
+# more() too, and leaves out what would hardly end N minutes after the start; for the other
+# kernels, which come first, the limit is N + 15.
 . "$(dirname "$0")/lib.sh"
 
 what=${1:-check}
@@ -21,8 +22,8 @@ results=
 export TIMES=$work/times
 if [ "$what" != background ]; then
 	"$scripts/setup.sh"
+	mkdir -p "$work" && : >"$TIMES"
 	"$scripts/tree.sh"
-	: >"$TIMES"
 fi
 
 short_boots() { grep -v '^#' "$scripts/boots" | awk '$2 == "-"'; }
@@ -37,7 +38,7 @@ boot() {
 	results="$results $work/results/$name"
 }
 
-# foreign_boot: as long_boot; the programs that we did not write have to be there.
+# foreign_boot ROW...: install the programs that we did not write, and boot with them.
 foreign_boot() {
 	if "$scripts/foreign.sh"; then
 		long_boot "$@"
@@ -58,7 +59,7 @@ static() {
 	results="$results $work/results/$name"
 }
 
-# The tests of the harness itself, without a kernel: a row for each.
+# harness: run the tests of the harness itself, which need no kernel.
 harness() {
 	local test name status dir=$work/results/harness
 	rm -rf "$dir"
@@ -81,8 +82,8 @@ no_result() {
 	results="$results $1"
 }
 
-# if_it_fits NAME MINUTES LIMIT COMMAND...: once something does not fit, nothing after
-# it does, which may need what that would have built.
+# if_it_fits NAME MINUTES LIMIT COMMAND...: run the command if it ends in time. Once
+# something was left out, leave out the rest too, because it may need its results.
 left_out=
 if_it_fits() {
 	local name=$1 minutes=$2 limit=$3
@@ -106,7 +107,7 @@ long_boot() {
 }
 
 long_lint() {
-	if PACKAGES=$LINT_PACKAGES "$scripts/setup.sh"; then
+	if PACKAGES=${LINT_PACKAGES:-} "$scripts/setup.sh"; then
 		UNPATCHED=1 "$scripts/tree.sh"
 		static lint
 	else
@@ -116,7 +117,7 @@ long_lint() {
 
 other_bases() { known_bases | tr ' ' '\n' | grep -vxF -e "$BASE" || true; }
 
-# other_base BASE: the first boot, with another kernel.
+# other_base BASE: do the first boot with another kernel.
 other_base() {
 	local name=linux-$1
 	local dir=$BUILD/$1/results/$name
@@ -173,7 +174,7 @@ planned_test() {
 	fi
 }
 
-# The first boot, of the configuration that was asked for, and quick.
+# run: do the first boot with the configuration that CONFIG names, without x32.
 run() {
 	local row name
 	row=$(short_boots | awk -v config="$CONFIG" 'NR == 1 { $3 = config; $6 = "64,32"; print }')
@@ -193,10 +194,10 @@ run() {
 	boot $row
 }
 
-# built CONFIG: where it is noted how the build of that kernel in the background ended.
+# built CONFIG: print the file that has the status of this kernel's build in the background.
 built() { echo "$work/build-$1.status"; }
 
-# The kernels, in the order in which they are booted, then verify.
+# background CONFIG...: build these kernels, then verify.
 background() {
 	local config status
 	for config in "$@"; do
@@ -207,7 +208,7 @@ background() {
 	static verify
 }
 
-# The boots, one after the other, while the other processor builds.
+# check: boot one kernel after the other while the next ones are built.
 check() {
 	local short first rest config line building log=$work/background.log
 	short=$(short_boots)
@@ -239,7 +240,7 @@ check() {
 	results="$results $work/results/verify"
 }
 
-# What takes longer.
+# more: do what takes longer.
 more() {
 	local limit=${MINUTES:-0} base line run
 	[ -n "$KERNEL" ] || for base in $(other_bases); do

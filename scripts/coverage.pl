@@ -9,7 +9,7 @@ use JSON::PP;
 
 my ($exceptions, $tree, @json) = @ARGV;
 my @files = qw(mm/pkeys.c arch/x86/mm/pkeys.c arch/x86/include/asm/pkeys.h
-	include/linux/pkey_map.h include/linux/pkeys.h);
+	arch/x86/include/asm/pkey_map.h include/linux/pkeys.h);
 my (%lines, %branches, %why, @unexplained);
 
 open(my $in, '<', $exceptions) or die "$exceptions: $!\n";
@@ -19,7 +19,7 @@ while (<$in>) {
 	$why{$file}{$text} = $reason if defined $reason;
 }
 
-# An inline function is in each object anew: a line is reached if one of them is.
+# Each object has its own copy of an inline function: a line is reached if one copy is.
 sub add {
 	my ($file, $line, $object) = @_;
 	my $number = $line->{line_number};
@@ -48,7 +48,7 @@ sub percent {
 	return sprintf '%5.1f %% of %3d', 100 * $part / $whole, $whole;
 }
 
-# The lines of the source, the first is 1.
+# text_of(FILE): the lines of the source; the first has index 1.
 sub text_of {
 	my ($file) = @_;
 	open(my $in, '<', "$tree/$file") or die "$tree/$file: $!\n";
@@ -70,7 +70,7 @@ sub missing {
 	return 1;
 }
 
-# Of a line that is compiled several times, one copy may lack what another has.
+# one_way(FILE): print the lines with a branch that some copy of the line never took.
 sub one_way {
 	my ($file) = @_;
 	my %ways;

@@ -1,15 +1,15 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# coverage.sh [DIRECTORY]: what the boots with the configuration gcov reached,
-# together. Writes Documentation/testing/coverage.txt; the result is TAP.
+# coverage.sh [DIRECTORY]: add up what the boots with the configuration gcov reached, into
+# Documentation/testing/coverage.txt. The result is TAP.
 . "$(dirname "$0")/lib.sh"
 . "$scripts/tap.sh"
 
 obj=$work/obj-gcov
 report=$top/Documentation/testing/coverage.txt
 
-# A boot's counts in JSON, one line an object. gcov wants counts and graph side by
-# side, and finds the source from where the object was built.
+# read_counts BOOT: write its counts as JSON, one line for each object. gcov wants counts
+# and graph side by side, and finds the source from where the object was built.
 read_counts() {
 	local boot=$1 data graph
 	find "$work/results/$boot/gcov" -name '*.gcda' | while read -r data; do

@@ -11,8 +11,8 @@ CONFIG=default
 dir=$work/deb${1:+-$1}
 export DEBFULLNAME="x86 protection keys" DEBEMAIL=pkeys@localhost
 
-# The asked for configuration, beside the distribution's kernel, with protection
-# keys, and without keys and debugging information that only the distribution has.
+# configure: take the configuration that was asked for, with protection keys, and without
+# signing keys and debugging information that only the distribution has.
 configure() {
 	mkdir -p "$dir/obj"
 	cp "$asked" "$dir/obj/.config"
@@ -30,7 +30,7 @@ build() {
 	rm -f "$dir"/linux-*
 	kmake "$src" O="$dir/obj" LOCALVERSION=-pkeys bindeb-pkg </dev/null 2>&1 |
 		tee "$dir/build.log" | progress "" || return 1
-	# Of no use here, and would take the place of the distribution's.
+	# These would take the place of the distribution's packages.
 	rm -f "$dir"/linux-libc-dev_* "$dir"/linux-upstream_*
 }
 

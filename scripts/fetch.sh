@@ -8,7 +8,7 @@
 apt=$BUILD/apt
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
-# The mirror that the system's own release comes from.
+# mirror: print the mirror that the system's own release comes from.
 mirror() {
 	local release
 	release=$(. /etc/os-release && echo "${VERSION_CODENAME-}")
@@ -17,7 +17,7 @@ mirror() {
 		awk -v release="$release" '($1 == release || $1 ~ /^(old)?stable$/) && $2 == "main" { print $3; exit }'
 }
 
-# Settings of proxies and the like are taken from the system, and no others.
+# configure: write an apt.conf that takes only Acquire (proxies and the like) from the system.
 configure() {
 	local from
 	from=$(mirror || true)
@@ -34,7 +34,7 @@ configure() {
 	export APT_CONFIG=$apt/apt.conf
 }
 
-# The newest kernel whose source is there.
+# newest: print the newest kernel whose source is there.
 newest() {
 	apt-cache pkgnames linux-source- | sed -n 's/^linux-source-\([0-9.]*\)$/\1/p' | sort -V | tail -n 1
 }

@@ -59,10 +59,16 @@ make_temporary() {
 }
 
 remove_temporary() {
-	# Of an interrupted apply_series.
-	[ ! -f "$temporary/owner" ] ||
-		git -C "$(cat "$temporary/owner")" worktree remove --force "$temporary/pkeys-apply" 2>/dev/null || true
+	trap '' HUP INT TERM
+	# An interrupted apply_series leaves a worktree.
+	[ ! -f "$temporary/owner" ] || remove_worktree "$(cat "$temporary/owner")" "$temporary/pkeys-apply"
 	rm -rf "$temporary"
+}
+
+# remove_worktree TREE DIRECTORY: also what remains of one that was half removed.
+remove_worktree() {
+	rm -rf "$2"
+	setsid git -C "$1" worktree remove --force "$2" 2>/dev/null || true
 }
 
 # step TEXT COMMAND...: say what happens, and how long it took. $TIMES names a file
@@ -79,7 +85,7 @@ step() {
 	return $status
 }
 
-# quietly LOG COMMAND...: output into a file, its end on failure.
+# quietly LOG COMMAND...: write the output to a file; on failure print its end and exit.
 quietly() {
 	local log=$1
 	shift
@@ -126,7 +132,7 @@ kernel_version() {
 	fi | tr -d '\r' | sed -n 's/^VERSION = //p; s/^PATCHLEVEL = //p' | paste -s -d .
 }
 
-# For which kernels there is a series.
+# known_bases: print the kernels that there is a series for.
 known_bases() { (cd "$top/patches" 2>/dev/null && echo *) || echo none; }
 
 # patches_stamp: a number that stands for what the patches in patches/BASE say.
@@ -203,9 +209,9 @@ apply_series() {
 	local from=$1 commit=$2 sparse=$temporary/pkeys-apply status=0
 	shift 2
 	echo "$from" >"$temporary/owner"
-	# What a killed run left.
+	# Remove what a killed run left.
 	git -C "$from" worktree list --porcelain | sed -n 's|^worktree \(.*/pkeys-apply\)$|\1|p' |
-		while read -r stale; do git -C "$from" worktree remove --force "$stale" || true; done 2>/dev/null
+		while read -r stale; do remove_worktree "$from" "$stale"; done
 	{
 		git -C "$from" worktree add -q --no-checkout --detach "$sparse" "$commit" &&
 		git -C "$sparse" read-tree HEAD &&
@@ -213,7 +219,7 @@ apply_series() {
 			-c advice.mergeConflict=false am -q --no-3way --no-keep-cr --whitespace=nowarn "$@"
 	} >"$temporary/am.log" 2>&1 </dev/null || status=1
 	git -C "$sparse" rev-parse HEAD 2>/dev/null || status=1
-	git -C "$from" worktree remove --force "$sparse" 2>/dev/null || true
+	remove_worktree "$from" "$sparse"
 	return $status
 }
 
@@ -225,8 +231,8 @@ if [ -n "$KERNEL" ]; then
 else
 	work=$BUILD/$BASE
 fi
-# Where the source comes from. What Debian 12 does not have, a later suite does:
-# scripts/fetch.sh gets it from there, and needs only the keys.
+# The source of 6.1 and 6.12 is a package of Debian 12. scripts/fetch.sh gets others from
+# a later suite; it needs the archive's keys.
 case $BASE in
 6.1|6.12)
 	suite='' source_package=linux-source-$BASE
@@ -250,14 +256,14 @@ image=$obj/arch/x86/boot/bzImage
 [ -f "$top/configs/$CONFIG.config" ] ||
 	die "CONFIG=$CONFIG is none of: $(cd "$top/configs" && for f in *.config; do printf '%s ' "${f%.config}"; done)"
 
-# config FILE...: of configs/, for this base: some options have other names there.
+# config FILE...: print files of configs/ with the names that options have in this base.
 config() {
 	local renamed=$top/configs/$BASE.sed
 	[ -f "$renamed" ] || renamed=/dev/null
 	(cd "$top/configs" && sed -f "$renamed" "$@")
 }
 
-# make_arguments CONFIG: what that wants make to be told, in lines of its own.
+# make_arguments CONFIG: print the arguments for make that the configuration names.
 make_arguments() { sed -n 's/^# make: //p' "$top/configs/$1.config"; }
 
 # kmake DIRECTORY ARGUMENT...: the kernel's make, in the same way everywhere.

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# lint.sh [DIRECTORY]: what reads the series without running it. What a tool says
-# of the unpatched source too is subtracted. The result is TAP.
+# lint.sh [DIRECTORY]: run the tools that read the series without running it. Messages
+# that a tool also has for the unpatched source do not count. The result is TAP.
 . "$(dirname "$0")/lib.sh"
 . "$scripts/tap.sh"
 
@@ -11,13 +11,14 @@ PATH=/usr/bin:$PATH
 in_tree() { git -C "$tree" "$@"; }
 touched() { in_tree diff --diff-filter=d --name-only refs/tags/base series -- "$@"; }
 
-# The kernel's .c files that the series touches, as objects; those of all architectures.
-objects=$(touched 'arch/x86/*.c' 'fs/*.c' 'kernel/*.c' 'mm/*.c' | sed 's/c$/o/')
+# The kernel's .c files that the series touches, as objects. "common" are those that each
+# architecture compiles.
+objects=$(touched 'arch/x86/*.c' 'fs/*.c' 'io_uring/*.c' 'kernel/*.c' 'mm/*.c' | sed 's/c$/o/')
 mapfile -t common < <(grep -Ev '^(arch|mm/tests)/' <<<"$objects")
 # A 32-bit kernel has no keys; KVM is no part of its defconfig.
-mapfile -t i386 < <(grep -E '^arch/' <<<"$objects" | grep -Ev '^arch/x86/(mm/pkeys.o|kvm/)')
+mapfile -t i386 < <(grep -E '^arch/' <<<"$objects" | grep -Ev '^arch/x86/(mm/pkey|kvm/)')
 
-# silent COMMAND...: a tool that says something is not content, whatever it returns.
+# silent COMMAND...: fail on any output, even with status 0.
 silent() {
 	local said
 	said=$("$@" 2>&1) || said=${said:-"$1 failed"}
@@ -31,7 +32,7 @@ checkpatch() {
 		--ignore "$ignore" "$1")
 }
 
-# messages SOURCE OUTPUT ARGUMENT...: what the compiler says of the objects that
+# messages SOURCE OUTPUT ARGUMENT...: print the compiler's messages for the objects that
 # SOURCE has, without line numbers, which the patches change.
 messages() {
 	local from=$1 build=$2 object
@@ -49,7 +50,7 @@ messages() {
 		sed "s|$from/||; s|^\.\./linux[a-z-]*/||" | sort -u || true
 }
 
-# nothing_new NAME ARGUMENT...: no message that the unpatched source has not.
+# nothing_new NAME ARGUMENT...: fail on a message that the unpatched source does not have.
 nothing_new() {
 	local name=$1
 	shift
@@ -61,7 +62,8 @@ nothing_new() {
 	silent comm -13 "$out/$name-unpatched" "$out/$name-patched"
 }
 
-# For other architectures clang does, which needs no second compiler.
+# cross ARCH CONFIG OBJECT...: compile for another architecture, with clang, which needs no
+# second compiler.
 cross() {
 	local arch=$1 config=$2 build=$work/obj-lint-$1
 	shift 2
@@ -69,24 +71,25 @@ cross() {
 	kmake "$tree" -s O="$build" ARCH="$arch" LLVM=1 CC=clang "$@"
 }
 
-# The rules of this code, under scripts/coccinelle/.
+# our_rules: run the rules in scripts/coccinelle/.
 our_rules() {
 	local rule
 	for rule in "$scripts"/coccinelle/*.cocci; do
 		# shellcheck disable=SC2046
 		spatch --very-quiet -D report --no-includes --sp-file "$rule" \
-			$(touched arch/x86/mm arch/x86/include mm kernel | grep '[.][ch]$' | sed "s|^|$tree/|") || return 1
+			$(touched arch/x86/mm arch/x86/include io_uring mm kernel | grep '[.][ch]$' | sed "s|^|$tree/|") || return 1
 	done >"$out/our-rules"
 	! grep . "$out/our-rules"
 }
 
-# The kernel's own. What they say of lines that are not ours is not new.
+# coccicheck: run the kernel's own rules. Messages about lines that are not ours do not
+# count.
 coccicheck() {
 	local rule file line rest new=
 	while read -r rule; do
 		# shellcheck disable=SC2046
 		(cd "$tree" && spatch --very-quiet -D report --cocci-file "$rule" --no-includes \
-			$(touched 'arch/*.c' 'mm/*.c' 'kernel/*.c' 'fs/*.c') 2>/dev/null)
+			$(touched 'arch/*.c' 'mm/*.c' 'kernel/*.c' 'fs/*.c' 'io_uring/*.c') 2>/dev/null)
 	done < <(cd "$tree" && grep -rl --include='*.cocci' '^virtual report' scripts/coccinelle) \
 		>"$out/coccicheck"
 	while IFS=: read -r file line rest; do
@@ -96,7 +99,7 @@ coccicheck() {
 	[ -z "$new" ]
 }
 
-# Words of the tests and documents that only look like mistakes come last.
+# The ignored words are words of the tests and documents that only look like mistakes.
 spelling() {
 	(cd "$top" && git ls-files -z | grep -zv '^COPYING$' |
 		xargs -0 codespell --ignore-words-list=nd,ser,te,bu,struc,inport)
@@ -108,7 +111,7 @@ kernel_doc() {
 		$(own_files . | grep -E '\.[ch]$' | grep -v selftests))
 }
 
-# The kernel's own target, of the two directories that have our pages.
+# sphinx: build the two directories that have our pages, with the kernel's own target.
 sphinx() {
 	local docs=$work/obj-docs page
 	rm -rf "$docs"

@@ -8,14 +8,14 @@
 neutral_git
 in_tree() { git -C "$tree" "$@"; }
 
-# own_in_tree TREE: which files are wholly ours, of the commit that is checked out in a git tree.
+# own_in_tree TREE: print the files that are wholly ours in a git tree.
 own_in_tree() { grep -v '^#' "$scripts/own-files" | xargs git -C "$1" ls-files --; }
 
 # share_objects TREE: $tree gets the objects of another git tree, by hard links, which
 # outlive that tree. Commits can then be carried over by three-way merges.
 share_objects() { cp -a -l -n "$1/.git/objects/." "$tree/.git/objects/"; }
 
-# What remains to be said of a rebase that stopped.
+# conflicts: name the files and the patch where the rebase stopped, and exit.
 conflicts() {
 	local file subject
 	subject=$(in_tree log -1 --format=%s REBASE_HEAD)
@@ -56,8 +56,8 @@ if [ "$(in_tree rev-list --count refs/tags/base..series)" != 0 ] &&
 fi
 
 share_objects "$old"
-# Of the files that are wholly ours the series has the right version, whatever
-# changed in this kernel's.
+# The series has the right version of the files that are wholly ours, whatever this kernel
+# has in their place.
 in_tree config merge.ours-alone.driver 'cp %B %A'
 own_in_tree "$old" | sed 's|.*|/& merge=ours-alone|' >"$tree/.git/info/attributes"
 

@@ -34,7 +34,7 @@ for (split /\n/, slurp($known_file) // '') {
 		if /^(\w+)\s+(\S+)\s+(\d+)\s+(.*)/;
 }
 
-# Where what a test printed is, seen from here.
+# log_of(BOOT, TEST): the path of what a test printed, from the current directory.
 sub log_of {
 	my ($boot, $test) = @_;
 	my ($log) = grep { -e } map { "$boot/$_" } "$test.tap", "$test.ktap", 'console.log';
@@ -51,7 +51,7 @@ sub failed {
 	push @failures, basename($boot) . ": $test: $what; log: " . log_of($boot, $test);
 }
 
-# A program's status that its TAP does not explain.
+# unexplained(STATUS): words for a status that a program's TAP does not explain.
 sub unexplained {
 	my ($status) = @_;
 	return undef if $status == 0 || $status == 4;
@@ -60,7 +60,7 @@ sub unexplained {
 	return "ended with status $status";
 }
 
-# A test whatever program of which ABI ran it.
+# test_id(PROGRAM, DESCRIPTION): the same for each ABI of a program.
 sub test_id {
 	my ($test, $description) = @_;
 	$test =~ s/_(?:64|32|x32)$//;
@@ -68,8 +68,8 @@ sub test_id {
 	return "$test: $description";
 }
 
-# The skipped tests that no other boot of this report ran, if a person can do
-# something about them: how many, by what they need.
+# skipped_tests(): lines about the skipped tests that no other boot of this report ran and
+# that a person can do something about: how many, by what they need.
 sub skipped_tests {
 	my (%count, %seen);
 
@@ -85,7 +85,7 @@ sub skipped_tests {
 	return map { "$count{$_} tests did not run: they $_" } sort keys %count;
 }
 
-# How long the parts took, the longest first.
+# durations(): lines with the time of each part, the longest first.
 sub durations {
 	my @times = map { /^(\d+) (.*)/ ? [$1, $2] : () }
 		split /\n/, slurp($ENV{TIMES} // '') // '';
@@ -185,7 +185,7 @@ sub kunit {
 	my ($passed, $skipped) = map { $counts{$_} // 0 } qw(PASS SKIP);
 	my $failed = -$passed - $skipped;
 	$failed += $_ for values %counts;
-	# Such as a plan that was not kept: kunit.py knows, its JSON does not say.
+	# The status of kunit.py tells of a plan that was not kept; its JSON does not.
 	if (!$failed && ($bad || !%counts)) {
 		failed($boot, $test, "kunit.py reports an error, see $file.log");
 		$failed = 1;

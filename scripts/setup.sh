@@ -7,19 +7,19 @@
 [ -n "$UNPATCHED" ] || ls "$patches"/[0-9]*.patch >/dev/null 2>&1 ||
 	die "there is no series for Linux $BASE (patches/ has: $(known_bases)); UNPATCHED=1 builds the stock kernel"
 
-# Package, and the command that shows that another distribution has it.
+# Each entry is a package and a command. A distribution without dpkg is asked for the command.
 needed="
 	gcc:gcc make:make git:git flex:flex bison:bison bc:bc perl:prove
 	libelf-dev: libssl-dev: libc6-dev: libc6-dev-x32:
 	rsync:rsync cpio:cpio xz-utils:xz python3:python3 ccache:ccache
-	busybox-static:busybox qemu-system-x86:qemu-system-x86_64
+	util-linux:flock busybox-static:busybox qemu-system-x86:qemu-system-x86_64
 "
-# Asked of the compiler, not of dpkg: gcc-multilib conflicts with the cross
-# compilers, and where it had to go for those, gcc can still do it.
+# Ask the compiler and not dpkg: gcc-multilib conflicts with the cross compilers. A
+# machine without the package may still have what gcc -m32 needs.
 echo 'int main(void) { return 0; }' | gcc -m32 -static -x c -o /dev/null - 2>/dev/null ||
 	needed="$needed gcc-multilib:"
 [ -n "$KERNEL" ] || needed="$needed $source_package:"
-# What only one target needs.
+# PACKAGES has what only one target needs.
 needed="$needed ${PACKAGES:-}"
 
 missing=
@@ -50,7 +50,7 @@ if [ -n "$missing" ]; then
 		command -v sudo >/dev/null || die "run as root, or install first:$missing"
 		sudo=sudo
 	fi
-	mkdir -p "$BUILD"
+	mkdir -p "$BUILD" 2>/dev/null || die "cannot write to $BUILD: set BUILD= to a directory of yours"
 	if ! step "installing packages:$missing" install; then
 		tail -n 20 "$log" >&2
 		die "apt-get could not install the packages above; its log is in $log"

@@ -11,7 +11,7 @@ tap_begin() {
 	rm -rf "$out"
 	mkdir -p "$out"
 	echo "TAP version 13" >"$tap"
-	# What ends before tap_end is missed when the results are read.
+	# A planned program that leaves no status is a failure: so is an end before tap_end.
 	echo "$tap_name" >"$out/planned"
 }
 
@@ -37,7 +37,7 @@ skip() {
 	echo "ok $tests - $1 # SKIP $2" >>"$tap"
 }
 
-# tap_end: Return: whether all was well.
+# tap_end: write the plan and the status; fail if a check failed.
 tap_end() {
 	echo "1..$tests" >>"$tap"
 	echo $((bad > 0)) >"$out/$tap_name.status"

@@ -12,13 +12,14 @@ from=${KERNEL:-$source}
 [ -e "$from" ] || die "$from is not there: install linux-source-$BASE, or name a source with KERNEL="
 [ -f "$from" ] || [ -f "$from/Kbuild" ] || die "$from is not a Linux kernel source"
 
-# git in a tree of the user's: with the user's settings, and reading only.
+# in_source ARGUMENT...: git in a tree of the user's, with the user's settings, reading only.
 in_source() {
 	env -u GIT_CONFIG_GLOBAL -u GIT_CONFIG_NOSYSTEM -u GIT_CONFIG_COUNT GIT_OPTIONAL_LOCKS=0 \
 		git -C "$from" -c core.autocrlf=false -c core.eol=lf "$@"
 }
 
-# What tells one state of the source from the next; a plain directory has nothing.
+# source_state: print what tells one state of the source from the next. There is nothing
+# that tells it for a plain directory.
 source_state() {
 	if [ -e "$from/.git" ]; then
 		in_source rev-parse HEAD
@@ -29,7 +30,7 @@ source_state() {
 	fi
 }
 
-# The source, into the empty directory $1.
+# unpack DIRECTORY: copy the source into an empty directory.
 unpack() {
 	local log=$work/unpack.log changes
 	if [ -f "$from" ]; then
@@ -71,7 +72,7 @@ make_tree() {
 	mv "$new" "$tree"
 }
 
-# The patches on base, without touching a file; then one checkout of the result.
+# apply_patches: apply them on base without touching a file, then check the result out.
 apply_patches() {
 	local new file stamp
 	stamp=$(patches_stamp)
@@ -92,7 +93,7 @@ apply_patches() {
 	finish_checkout "$stamp"
 }
 
-# finish_checkout STAMP: also completes a checkout that was interrupted at any point.
+# finish_checkout STAMP: complete the checkout, even if it was interrupted before.
 finish_checkout() {
 	rm -f "$tree/.git/index.lock"
 	in_tree reset -q --hard
@@ -108,7 +109,7 @@ make_pristine() {
 	in_tree worktree add -q --detach "$pristine" refs/tags/base
 }
 
-# git writes the index of a new worktree when all files are there.
+# pristine_is_there: git writes the index of a new worktree when all files are there.
 pristine_is_there() {
 	local index
 	[ -f "$pristine/.git" ] || return 1
