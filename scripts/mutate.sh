@@ -55,7 +55,7 @@ stamp() {
 	{
 		echo "$* $kernel"
 		config base.fragment patched.fragment "$2.config"
-		cat "$scripts/guest-init" "$scripts/known-failures" "$tree/$selftests/pkey_util.h"
+		cat "$scripts/guest-init" "$scripts/known-failures" "$tree/$selftests"/pkey_*.h
 		for test in $1; do cat "$tree/$selftests/"{"$test","${test%_*}"}.c 2>/dev/null || true; done
 	} | sha256sum
 }
