@@ -3,12 +3,13 @@
 # boot.sh shell | NAME CPUS PROCESSOR PROGRAMS [COMMAND LINE...]: boot the kernel that
 # BASE, CONFIG and UNPATCHED name. What happened is in $work/results/NAME. The words for
 # PROCESSOR and PROGRAMS are explained in scripts/boots; PLAN, lines with a program and
-# its arguments, stands for PROGRAMS. With "shell", GDB=1 lets QEMU wait for gdb, and
-# SHARE=directory is /share in the guest.
+# its arguments, stands for PROGRAMS. ARCHIVE=file is appended to the initramfs.
+# SHARE=directory can be mounted in the guest (9p, tag "share"), read-only; with "shell"
+# it is /share, and GDB=1 lets QEMU wait for gdb.
 . "$(dirname "$0")/lib.sh"
 
 name=$1
-: "${PLAN:=}" "${ICOUNT:=}" "${IMAGE:=$image}" "${GDB:=}" "${SHARE:=}"
+: "${PLAN:=}" "${ICOUNT:=}" "${IMAGE:=$image}" "${GDB:=}" "${SHARE:=}" "${ARCHIVE:=}"
 cpus=${2:-2} processor=${3:-pku} programs=${4:-64}
 shift $(($# < 4 ? $# : 4))
 root=$work/root${UNPATCHED:+-unpatched}
@@ -72,13 +73,16 @@ foreign() {
 	echo
 }
 
+if [ -n "$SHARE" ]; then
+	[ -d "$SHARE" ] || die "SHARE=$SHARE is not a directory"
+	access=readonly=on
+	[ "$name" != shell ] || access=readonly=off
+	# A comma ends an option of QEMU's, two are one in the path.
+	qemu+=(-virtfs "local,path=$(realpath "$SHARE" | sed 's/,/,,/g'),mount_tag=share,security_model=none,$access,id=share")
+fi
+
 if [ "$name" = shell ]; then
 	qemu+=(-initrd "$root.cpio.gz")
-	if [ -n "$SHARE" ]; then
-		[ -d "$SHARE" ] || die "SHARE=$SHARE is not a directory"
-		# A comma ends an option of QEMU's, two are one in the path.
-		qemu+=(-virtfs "local,path=$(realpath "$SHARE" | sed 's/,/,,/g'),mount_tag=share,security_model=none")
-	fi
 	if [ -n "$GDB" ]; then
 		qemu+=(-s -S)
 		append="$append nokaslr"
@@ -103,6 +107,10 @@ foreign|vmtests)
 	cat "$root.cpio.gz" "$work/root-$programs.cpio.gz" >"$initrd"
 	;;
 esac
+if [ -n "$ARCHIVE" ]; then
+	cat "$initrd" "$ARCHIVE" >"$results/initrd"
+	initrd=$results/initrd
+fi
 # The limit of a program is that of the boot, where one program runs all.
 [ "$programs" != vmtests ] || limit=$boot_limit
 qemu+=(-initrd "$initrd")
