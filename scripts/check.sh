@@ -256,8 +256,8 @@ more() {
 	done < <(long_boots)
 	if_it_fits coverage 1 "$limit" static coverage
 	if_it_fits litmus 5 "$limit" static litmus
-	if_it_fits compare 10 "$limit" static compare
 	if_it_fits lint 20 "$limit" long_lint
+	if_it_fits compare 60 "$limit" static compare
 	if_it_fits bisect 240 "$limit" static bisect
 }
 
