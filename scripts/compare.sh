@@ -173,7 +173,10 @@ same() {
 	for side in "$(results "$1")" "$(results "$1" unpatched)"; do
 		cat "$side/failure" 2>/dev/null && bad=1
 	done
-	tail -n 1 "$theirs" "$ours"
+	echo "unpatched: $(tail -n 1 "$theirs")"
+	echo "patched: $(tail -n 1 "$ours")"
+	echo "where the kernels differ as documented:"
+	grep ^# "$ours"
 	grep -q "^operations [0-9]* not predicted 0$" "$ours" || bad=1
 	cmp "$theirs" "$ours" || bad=1
 	[ "$bad" = 0 ] && return
