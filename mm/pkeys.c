@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Protection keys: pkey_alloc(2), pkey_free(2) and pkey_mprotect(2).
+ * Protection keys: pkey_alloc(2), pkey_free(2), pkey_mprotect(2) and PR_PKEY.
  *
  * A protection key is a small number that a mapping carries. Each thread has a
  * register that says, for each key, whether the thread may read and whether it
@@ -15,28 +15,31 @@
  *
  *  - arch_pkey_alloc(): take a free key and set the caller's rights to it;
  *  - arch_pkey_free(): give it back;
- *  - arch_pkey_get(), arch_pkey_put(): between the two a key that may be
- *    attached to mappings stays what it is.
+ *  - mm_pkey_pin(), mm_pkeys_unpin(): check a key that pkey_mprotect() is to
+ *    attach, and keep it from being handed out as clean meanwhile;
+ *  - arch_pkey_set_rights(), arch_pkey_set_scope(), arch_pkey_scope(): rights in
+ *    all threads.
  *
  * An architecture that has keys but none of these (arm64, powerpc) is served
  * by the functions below that change its allocation map under mmap_lock.
  *
  * The life of a key, on x86:
  *
- *  1. It was never used. pkey_alloc() takes these first, the lowest of them.
- *  2. It is allocated. The caller has the rights that it asked for, and
- *     pkey_mprotect() attaches the key to mappings.
- *  3. pkey_free() gives it up at once: no call accepts it any more. Mappings that
- *     carry it keep it, and tasks keep the rights that they have.
- *  4. As long as a mapping carries it, it is handed out only if there is no other
- *     key, and not even then if vm.pkey_reuse_mapped is 0. Without such mappings
- *     it is clean.
- *  5. A clean key is handed out again when all keys have been used. Before
- *     pkey_alloc() returns, all other tasks of the address space lose the rights
- *     to it that they still have. The key is allocated again, as in 2.
+ *  1. It is never used. Nobody in the process has had it.
+ *  2. It is allocated: pkey_alloc() takes the lowest free key that no mapping
+ *     carries. The caller has the rights that it asked for, and pkey_mprotect()
+ *     attaches the key to mappings. PR_PKEY_SET_RIGHTS gives all threads the same
+ *     rights to it.
+ *  3. pkey_free() gives it back at once: no call accepts it any more. If mappings
+ *     carry it, it is mapped: they keep it, and tasks keep the rights that they
+ *     have. pkey_alloc() hands it out only if there is no other key, and not even
+ *     then if vm.pkey_reuse_mapped is 0.
+ *  4. Without such mappings it is clean. When pkey_alloc() hands it out again, all
+ *     other tasks of the address space lose the rights to it that they still have,
+ *     before the call returns. The key is allocated, as in 2.
  *
- * Key 0 is that of ordinary memory: always allocated, and nobody's. For the first
- * mapping that is PROT_EXEC alone the kernel takes a key in the same way, for
+ * Key 0 is that of ordinary memory: always allocated, and nobody owns it. For the
+ * first mapping that is PROT_EXEC alone the kernel takes a key in the same way, for
  * itself, and keeps it while the address space lives.
  *
  * The letters and numbers in the comments, such as A1, are the clauses of the
@@ -46,7 +49,7 @@
 #include <linux/mm.h>
 #include <linux/mman.h>
 #include <linux/pkeys.h>
-#include <linux/pkeys_compat.h>
+#include <linux/prctl.h>
 #include <linux/sched.h>
 #include <linux/syscalls.h>
 
@@ -93,16 +96,6 @@ static int arch_pkey_free(int pkey)
 	return ret;
 }
 
-/* These architectures look at the key under mmap_lock, in do_mprotect_pkey(). */
-static bool arch_pkey_get(int pkey)
-{
-	return true;
-}
-
-static void arch_pkey_put(int pkey)
-{
-}
-
 #endif /* arch_pkey_alloc */
 
 /**
@@ -110,7 +103,8 @@ static void arch_pkey_put(int pkey)
  * @flags: Must be 0, no flags are defined.
  * @access_rights: The calling thread's rights to the new key: 0 for all, or
  *	PKEY_DISABLE_ACCESS, PKEY_DISABLE_WRITE or both, and what else the
- *	architecture defines in PKEY_ACCESS_MASK.
+ *	architecture defines in PKEY_ACCESS_MASK. In scope process (I5) the rights of
+ *	all threads.
  *
  * The arguments are checked before anything else, so that they are judged alike
  * on every machine (A1).
@@ -119,8 +113,9 @@ static void arch_pkey_put(int pkey)
  * Return:
  * * The new key, greater than 0 (A3), or
  * * -EINVAL if @flags or @access_rights has an unknown bit (A1),
- * * -ENOSPC if no key is left (A4), or if the architecture, the configuration,
- *   the processor or the command line leave the kernel without keys (A2).
+ * * -ENOSPC if no key is left (A4), if there is no memory to keep account of it,
+ *   or if the architecture, the configuration, the processor or the command line
+ *   leave the kernel without keys (A2).
  */
 SYSCALL_DEFINE2(pkey_alloc, unsigned long, flags, unsigned long, access_rights)
 {
@@ -153,6 +148,8 @@ SYSCALL_DEFINE1(pkey_free, int, pkey)
  * @prot: PROT_* bits, as for mprotect().
  * @pkey: The key for the mappings of the range; -1 makes this mprotect() (C1).
  *
+ * The key is judged under mmap_lock, after the range (C2, C3).
+ *
  * Context: Process context. Takes mmap_lock for writing, as mprotect() does.
  * Return: 0, -EINVAL if @pkey is none of -1, 0 and the allocated keys (C1), or
  * what mprotect() returns (C2).
@@ -160,16 +157,43 @@ SYSCALL_DEFINE1(pkey_free, int, pkey)
 SYSCALL_DEFINE4(pkey_mprotect, unsigned long, start, size_t, len,
 		unsigned long, prot, int, pkey)
 {
-	int ret;
-
-	if (pkey == -1)
-		return do_mprotect_pkey(start, len, prot, pkey);
-
-	if (!arch_pkey_get(pkey))
-		return -EINVAL;
-
-	ret = do_mprotect_pkey(start, len, prot, pkey);
-	arch_pkey_put(pkey);
-	return ret;
+	return do_mprotect_pkey(start, len, prot, pkey);
 }
 #endif /* CONFIG_MMU */
+
+/**
+ * pkey_prctl() - prctl(PR_PKEY): rights to a key in all threads
+ * @op: PR_PKEY_SET_RIGHTS, PR_PKEY_SET_SCOPE or PR_PKEY_GET_SCOPE.
+ * @arg3: SET_RIGHTS: the key (I1). SET_SCOPE: PR_PKEY_SCOPE_THREAD or
+ *	PR_PKEY_SCOPE_PROCESS (I5). Otherwise 0.
+ * @arg4: SET_RIGHTS: the rights, as for pkey_alloc(). Otherwise 0.
+ * @arg5: Must be 0.
+ *
+ * Context: Process context. Does not take mmap_lock.
+ * Return: 0, for PR_PKEY_GET_SCOPE the scope, or -EINVAL for an unknown operation,
+ * an argument that it does not take, a key that pkey_free() would refuse, and
+ * where there are no keys.
+ */
+int pkey_prctl(unsigned long op, unsigned long arg3, unsigned long arg4,
+	       unsigned long arg5)
+{
+	if (arg5)
+		return -EINVAL;
+
+	switch (op) {
+	case PR_PKEY_SET_RIGHTS:
+		if (arg4 & ~PKEY_ACCESS_MASK)
+			return -EINVAL;
+		return arch_pkey_set_rights(arg3, arg4);
+	case PR_PKEY_SET_SCOPE:
+		if (arg3 > PR_PKEY_SCOPE_PROCESS || arg4)
+			return -EINVAL;
+		return arch_pkey_set_scope(arg3);
+	case PR_PKEY_GET_SCOPE:
+		if (arg3 || arg4)
+			return -EINVAL;
+		return arch_pkey_scope();
+	default:
+		return -EINVAL;
+	}
+}

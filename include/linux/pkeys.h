@@ -12,10 +12,7 @@
 #include <asm/pkeys.h>
 #else
 
-/*
- * Without protection keys each address space has key 0 and no other: the calls
- * give the answers of a process whose keys are all taken.
- */
+/* Without protection keys pkey_alloc() answers as in a process that holds all keys. */
 #define ARCH_VM_PKEY_FLAGS	0
 
 static inline bool arch_pkeys_enabled(void)
@@ -30,7 +27,7 @@ static inline int vma_pkey(struct vm_area_struct *vma)
 
 static inline bool mm_pkey_is_allocated(struct mm_struct *mm, int pkey)
 {
-	return pkey == ARCH_DEFAULT_PKEY;
+	return false;
 }
 
 static inline int execute_only_pkey(struct mm_struct *mm)
@@ -55,49 +52,97 @@ static inline int arch_pkey_free(int pkey)
 	return -EINVAL;
 }
 
-static inline bool arch_pkey_get(int pkey)
-{
-	return pkey == ARCH_DEFAULT_PKEY;
-}
-
-static inline void arch_pkey_put(int pkey)
-{
-}
-
 #endif /* CONFIG_ARCH_HAS_PKEYS */
 
 /*
  * Architectures that do not count the mappings of each key: those without
  * keys, and those whose freed keys are handed out at once.
  */
-#ifndef vma_pkey_add
-static inline void vma_pkey_add(struct vm_area_struct *vma)
+#ifndef mm_pkey_pin
+/* May user space attach the key? For do_mprotect_pkey(), under mmap_lock. */
+static inline bool mm_pkey_pin(struct mm_struct *mm, int pkey)
+{
+	return mm_pkey_is_allocated(mm, pkey);
+}
+
+static inline void mm_pkeys_unpin(struct mm_struct *mm)
 {
 }
 
-static inline void vma_pkey_del(struct vm_area_struct *vma)
+static inline void vma_pkey_pin(struct vm_area_struct *vma, vm_flags_t newflags)
 {
 }
 
-static inline void vma_pkey_change(struct vm_area_struct *vma, unsigned long newflags)
+static inline void vma_pkey_change(struct vm_area_struct *vma, vm_flags_t newflags)
 {
 }
 
-static inline void mm_pkey_hold(struct vm_area_struct *vma, unsigned long newflags,
-				unsigned long *held)
+static inline void vma_pkey_account(struct vm_area_struct *vma)
 {
 }
 
-static inline void mm_pkeys_release(struct mm_struct *mm, unsigned long held)
+static inline void vma_pkey_unaccount(struct vm_area_struct *vma)
 {
 }
-#endif /* vma_pkey_add */
 
-/* Architectures where no task loses rights to keys that are handed out again. */
-#ifndef pkeys_task_visible
+static inline int vma_pkey_move(struct vm_area_struct *vma, struct mm_struct *mm)
+{
+	vma->vm_mm = mm;
+	return 0;
+}
+#endif /* mm_pkey_pin */
+
+/* Architectures where no task's rights are changed by another. */
+#ifndef pkeys_sync
+static inline void pkeys_sync(void)
+{
+}
+
 static inline void pkeys_task_visible(struct task_struct *p)
 {
 }
-#endif
+#endif /* pkeys_sync */
+
+/* Architectures without rights in all threads (contract I). */
+#ifndef arch_pkey_set_rights
+static inline int arch_pkey_set_rights(unsigned long pkey, unsigned long access_rights)
+{
+	return -EINVAL;
+}
+
+static inline int arch_pkey_set_scope(unsigned long scope)
+{
+	return -EINVAL;
+}
+
+static inline int arch_pkey_scope(void)
+{
+	return 0;
+}
+
+static inline void pkeys_secure_exec(struct mm_struct *mm)
+{
+}
+#endif /* arch_pkey_set_rights */
+
+/* Architectures where the kernel does not open key 0 for accesses of its own. */
+#ifndef pkey_open_default
+static inline u32 pkey_open_default(void)
+{
+	return 0;
+}
+
+static inline void pkey_restore_default(u32 rights)
+{
+}
+
+static inline bool pkey_default_is_closed(void)
+{
+	return false;
+}
+#endif /* pkey_open_default */
+
+int pkey_prctl(unsigned long op, unsigned long arg3, unsigned long arg4,
+	       unsigned long arg5);
 
 #endif /* _LINUX_PKEYS_H */

@@ -1,50 +1,70 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Protection keys, the x86 mechanism: the key map of an address space, the
- * rights register PKRU and the execute-only key. What the system calls
- * promise, and the life of a key, is told in mm/pkeys.c.
+ * Protection keys, the x86 mechanism: the keys of an address space, the rights
+ * register PKRU and the execute-only key. What the system calls promise, and the
+ * life of a key, is told in mm/pkeys.c.
  */
 #include <linux/debugfs.h>
+#include <linux/export.h>
 #include <linux/init.h>
 #include <linux/kstrtox.h>
 #include <linux/mm.h>
 #include <linux/mman.h>
 #include <linux/mutex.h>
 #include <linux/pkeys.h>
+#include <linux/prctl.h>
 #include <linux/printk.h>
 #include <linux/ptrace.h>
-#include <linux/seq_file.h>
+#include <linux/random.h>
+#include <linux/rseq.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
+#include <linux/seq_file.h>
+#include <linux/slab.h>
 #include <linux/smp.h>
 #include <linux/sysctl.h>
-#include <linux/task_work.h>
-#include <linux/xarray.h>
+#include <linux/wait.h>
 
 #include <asm/pkru.h>
 
 #define CREATE_TRACE_POINTS
-#include <trace/events/pkeys.h>
+#include <asm/trace/pkeys.h>
 
 /*
- * Revocation
- * ----------
- * When a clean key is handed out again no other task may have rights to it
- * (contract F4). PKRU belongs to the task that runs with it: nobody else can
- * change it. So each task changes its own, on its way to user mode:
+ * Changing the rights of all tasks
+ * --------------------------------
+ * When a clean key is handed out again, no other task may keep rights to it
+ * (contract F4); PR_PKEY_SET_RIGHTS gives all tasks the same rights (I2). PKRU
+ * belongs to the task that runs with it, and no other task can write it. So each
+ * task changes its own PKRU, before anything acts for it:
  *
- * 1. pkey_reissue_lock makes sure that nobody else takes the key, which is
- *    nobody's: no call accepts it.
- * 2. The re-issue gets a number, the epoch, kept for the key and for the mm.
- * 3. All other tasks that use the mm get task work queued.
+ * 1. mm_pkeys.lock keeps others from taking a key and from changing rights.
+ * 2. The change gets a number, the epoch. The key's entry in mm_pkeys.change says
+ *    which rights it sets; mm_pkeys.epoch is the number of the last change.
+ * 3. All other tasks that use the mm get TIF_NOTIFY_RESUME.
  * 4. An empty IPI brings those that are in user mode into the kernel.
- * 5. The key is allocated; pkey_alloc() sets the caller's rights and returns.
+ * 5. The caller sets its own rights and returns.
  *
- * The work disables access to the keys whose epoch is later than the one that
- * the task remembers, then remembers the latest. Bits of other keys do not
- * change, sleeping tasks sleep on, no system call is interrupted. mmap_lock and
- * tasklist_lock are not needed.
+ * pkeys_sync() applies the changes that are later than the epoch that the task
+ * remembers, and remembers the last. It runs wherever something is about to act
+ * with the task's PKRU, so that the order does not depend on who queued what:
+ *
+ *  - first thing in resume_user_mode_work(), and in the loop on the way to user
+ *    mode before signal delivery, uprobes and the fixup of robust futexes;
+ *  - before each callback of task_work_run(), which runs them last in, first out;
+ *  - before each request that io_uring starts and each item of its own lists:
+ *    its worker and submission threads never return to user mode;
+ *  - before each work of a vhost worker, which does not either.
+ *
+ * What acts for a task without it is harmless: system calls under way, which began
+ * before the change; exit (robust list, clear_child_tid), which is one of those or
+ * follows signal delivery; the slice extension of rseq, which opens key 0 alone;
+ * signal frames, for which all keys are open; BPF task work and deferred unwinding,
+ * which are callbacks of task_work_run().
+ *
+ * Bits of other keys do not change, sleeping tasks sleep on, no system call is
+ * interrupted. mmap_lock and tasklist_lock are not needed.
  *
  * (A) A task in user mode, or about to be:
  *
@@ -53,78 +73,97 @@
  *	                                       runs in user mode, with old rights
  *	  IPI
  *	                                       interrupted; on the way back sees
- *	                                       the flag, runs the work
+ *	                                       the flag, changes its PKRU
  *	  IPI has been handled
- *	  returns                              next instruction, without rights
+ *	  returns                              next instruction, with new rights
  *
  *     A task that is switched to after the mask of processors was read had its
- *     flag set before: it runs the work before it gets to user mode.
+ *     flag set before: it changes its PKRU before it gets to user mode.
  *
- * (B) Two re-issues: work that is queued twice would corrupt the list, work
- *     that is not queued must not be needed:
+ *     The task clears the flag, then reads the epoch; the caller writes the epoch,
+ *     then sets the flag. So a task that finds the old epoch gets the flag again.
  *
- *	pkey_alloc()                         other task
- *	  epoch 8
- *	  pkey_work_queued is 1, leaves it     pkey_work_queued = 0
- *	                                       reads the epoch: 8
- *
- *     The exchange orders both sides: if it finds 1, the other task has not
- *     read the epoch yet. Who set it to 1 is another holder of the same
- *     pkey_reissue_lock, so the work has been queued too, see (F).
- *
- * (C) A task in the making has a copy of its creator's PKRU before it is on
- *     the task list:
+ * (B) A task in the making has a copy of its creator's PKRU and epoch before it
+ *     is on the task list:
  *
  *	pkey_alloc()                         clone()
  *	                                       copies PKRU, with old rights
  *	  epoch 8
  *	  walks the list                       puts the child on the list
  *	                                       reads the epoch: 8, the copy is
- *	                                       older: takes the rights from it
+ *	                                       older: changes the copy
  *
  *     Either the walk finds the child or the creator sees the epoch.
  *
- * (D) The caller itself may have something to give up, from a re-issue that
- *     another thread made of the same key, before it was freed and came here.
- *     It does so before it sets its new rights, not after.
+ * (C) The caller of pkey_alloc() may itself have rights to change, because another
+ *     thread was given the same key before. It applies those changes before it
+ *     sets its new rights, not after.
  *
- * (E) pkey_mprotect() that has accepted the key before it was freed: see
- *     arch_pkey_get().
+ * (D) pkey_alloc() is overtaken, by calls with keys that are not the caller's:
  *
- * (F) A task that goes through execve() leaves the old mm with work queued:
+ *	pkey_alloc()             pkey_free(5)             pkey_alloc()
+ *	  takes 5
+ *	                           frees 5
+ *	                                                    waits for the lock
+ *	  sets its rights to 5
+ *	  drops the lock
+ *	                                                    takes 5, revokes the
+ *	                                                      first caller's rights
  *
- *	pkey_alloc(), old mm       other task             pkey_alloc(), new mm
- *	  its mm is the old one
- *	  pkey_work_queued = 1
- *	                           gets its new mm
- *	                           creates a thread
- *	                                                  pkey_work_queued is 1,
- *	                                                    leaves it
- *	                                                  returns
- *	  queues the work
+ *     The caller sets its own rights under the lock. Without that it could set
+ *     them after they were revoked.
  *
- *     alloc_lock, under which a task gets its new mm, closes the gap between
- *     the second step and the last. Threads of the caller's own group need no
- *     such care, since their execve() waits for the caller to be gone.
- *
- *     The work looks at the keys of the new mm, which counts its re-issues
- *     from 1, and so does the task, see pkeys_flush_thread().
- *
- * (G) A task that was the other one when the count was read:
+ * (E) The last user of an mm takes no lock. A task that was the other one when the
+ *     number of users was read:
  *
  *	pkey_alloc()                         other task
- *	  the map says that 5 was freed
+ *	  the map says that 5 is free
  *	  no mapping carries 5
  *	                                       gets 5, maps it, frees it, exits
  *	  is the only user of the mm
  *	  the map is what it was: takes 5
  *
- *     So mm_users is read first. While there are others, pkey_reissue_lock
- *     makes them wait.
+ *     So mm_users is read first. While there are others, the lock makes them wait.
+ *
+ * (F) A key that was freed while pkey_mprotect() attaches it:
+ *
+ *	pkey_mprotect(p, n, prot, 5)         other task
+ *	  5 is allocated: pins it
+ *	                                     pkey_free(5)
+ *	                                     pkey_alloc(): no mapping carries 5,
+ *	                                       but it is pinned: not clean
+ *	  a mapping of p gets key 5
+ *	  unpins 5
+ *
+ *     The check and the pin are one cmpxchg of the map, and so is taking the key.
+ *
+ * (G) A signal frame that is older than a change, see pkeys_restore_sigframe().
  */
 
 /* pkey_alloc() takes the two rights bits of a key as PKRU holds them (A5). */
 static_assert(PKEY_DISABLE_ACCESS == PKRU_AD_BIT && PKEY_DISABLE_WRITE == PKRU_WD_BIT);
+
+/* Both rights bits of a key. */
+#define PKRU_BITS_MASK	(PKRU_AD_BIT | PKRU_WD_BIT)
+
+/* Is there any task whose rights another may have changed? Never switched off. */
+DEFINE_STATIC_KEY_FALSE(pkeys_broadcast_key);
+EXPORT_SYMBOL_GPL(pkeys_broadcast_key);
+
+/*
+ * From now on tasks look for changes of rights. static_branch_enable() may return
+ * early to a second caller; the flag says that it has been through once.
+ */
+static void pkeys_enable_broadcast(void)
+{
+	static bool enabled;
+
+	if (likely(smp_load_acquire(&enabled)))
+		return;
+
+	static_branch_enable(&pkeys_broadcast_key);
+	smp_store_release(&enabled, true);
+}
 
 /*
  * Set the current task's rights to one key. The bits of the other keys stay as
@@ -137,270 +176,204 @@ static_assert(PKEY_DISABLE_ACCESS == PKRU_AD_BIT && PKEY_DISABLE_WRITE == PKRU_W
 static void pkru_set_rights(int pkey, u32 access_rights)
 {
 	int shift = pkey * PKRU_BITS_PER_PKEY;
-	u32 mask = (PKRU_AD_BIT | PKRU_WD_BIT) << shift;
 
-	write_pkru((read_pkru() & ~mask) | access_rights << shift);
+	write_pkru((read_pkru() & ~(PKRU_BITS_MASK << shift)) | access_rights << shift);
 }
 
 /*
- * Publish @new, if the map is still @old. The key map is changed here and
- * nowhere else once the mm is visible.
+ * A change of the rights to one key, as mm_pkeys.change holds it: its epoch, which
+ * of the two bits it sets (@mask), and to what.
  */
-static bool mm_pkey_map_change(struct mm_struct *mm, union pkey_map old,
-			       union pkey_map new)
+static u64 pkey_change(u64 epoch, u32 mask, u32 access_rights)
 {
-	s64 word = old.word;
-
-	return atomic64_try_cmpxchg(&mm->context.pkey_map, &word, new.word);
+	return epoch << 4 | mask << 2 | access_rights;
 }
 
 /*
- * vm.pkey_reuse_mapped: may pkey_alloc() hand out a key that mappings still
- * carry, when there is no other (contract F3)? Read without a lock.
+ * pkru_changed() - Apply changes of rights to a PKRU value
+ * @pkeys: The keys of the address space.
+ * @since: Changes up to this epoch are in @pkru.
+ * @pkru: The value.
+ * @keep: Bits that later changes do not override, see (G).
+ *
+ * Return: The new value.
  */
-static int sysctl_pkey_reuse_mapped __read_mostly = 1;
-
-/*
- * Linux before 6.11 looks for an empty entry behind the last one, later ones take
- * the size of the table from its type.
- */
-static struct {
-	struct ctl_table table[1];
-	struct ctl_table end;
-} pkey_sysctls = {
-	.table = { {
-		.procname	= "pkey_reuse_mapped",
-		.data		= &sysctl_pkey_reuse_mapped,
-		.maxlen		= sizeof(sysctl_pkey_reuse_mapped),
-		.mode		= 0644,
-		.proc_handler	= proc_dointvec_minmax,
-		.extra1		= SYSCTL_ZERO,
-		.extra2		= SYSCTL_ONE,
-	} },
-};
-
-static int __init pkey_sysctl_init(void)
+static u32 pkru_changed(struct mm_pkeys *pkeys, u64 since, u32 pkru, u32 keep)
 {
-	register_sysctl_init("vm", pkey_sysctls.table);
-	return 0;
-}
-late_initcall(pkey_sysctl_init);
+	int pkey, shift;
+	u64 change;
+	u32 mask;
 
-/* May a key that mappings carry be taken for @use? */
-static bool pkey_reuse_mapped(enum pkey_use use)
-{
-	return use == PKEY_USE_USER && READ_ONCE(sysctl_pkey_reuse_mapped);
-}
+	for (pkey = 1; pkey < PKEY_MAP_KEYS; pkey++) {
+		change = READ_ONCE(pkeys->change[pkey]);
+		if (change >> 4 <= since)
+			continue;
 
-/* The keys that were re-issued in @mm after @epoch, one bit a key. */
-static u16 mm_pkeys_reissued(struct mm_struct *mm, u64 epoch)
-{
-	u16 pkeys = 0;
-	int pkey;
-
-	for (pkey = 1; pkey < PKEY_MAP_KEYS; pkey++)
-		if (READ_ONCE(mm->context.pkey_reissued[pkey]) > epoch)
-			pkeys |= BIT(pkey);
-	return pkeys;
-}
-
-/* @pkru with access to some keys disabled. */
-static u32 pkru_without(u32 pkru, u16 pkeys)
-{
-	unsigned long mask = pkeys;
-	int pkey;
-
-	for_each_set_bit(pkey, &mask, PKEY_MAP_KEYS)
-		pkru |= PKRU_AD_BIT << pkey * PKRU_BITS_PER_PKEY;
+		shift = pkey * PKRU_BITS_PER_PKEY;
+		mask = (change >> 2 & PKRU_BITS_MASK) << shift;
+		if (!(keep & mask))
+			pkru = (pkru & ~mask) | (change & PKRU_BITS_MASK) << shift;
+	}
 	return pkru;
 }
 
 /*
- * The current task gives up its rights to all keys that were re-issued since it
- * last did so. @epoch was read before them, and is remembered after them: a key
- * that is re-issued meanwhile is given up now or the next time.
+ * The keys with different bits in two PKRU values, one bit a key.
  */
-static noinline void pkru_revoke(struct mm_struct *mm, u64 epoch)
+static u16 pkru_differs(u32 a, u32 b)
 {
-	struct thread_struct *thread = &current->thread;
-	u16 revoked;
-
-	revoked = mm_pkeys_reissued(mm, thread->pkey_epoch);
-	write_pkru(pkru_without(read_pkru(), revoked));
-	thread->pkey_epoch = epoch;
-	if (revoked)
-		trace_pkey_revoke(revoked, epoch);
-}
-
-/* Inline, because mostly there is nothing to give up. */
-static __always_inline void pkru_catch_up(struct mm_struct *mm)
-{
-	/* Pairs with mm_pkey_stamp(): the keys are read after this. */
-	u64 epoch = smp_load_acquire(&mm->context.pkey_epoch);
-
-	if (unlikely(current->thread.pkey_epoch != epoch))
-		pkru_revoke(mm, epoch);
-}
-
-/* The keys to which @after has a right that @before has not, one bit a key. */
-static u16 pkru_opened(u32 before, u32 after)
-{
-	u32 opened = before & ~after;
+	u32 bits = a ^ b;
 	u16 pkeys = 0;
 	int pkey;
 
-	for (pkey = 0; opened; pkey++, opened >>= PKRU_BITS_PER_PKEY)
-		if (opened & (PKRU_AD_BIT | PKRU_WD_BIT))
+	for (pkey = 0; bits; pkey++, bits >>= PKRU_BITS_PER_PKEY)
+		if (bits & PKRU_BITS_MASK)
 			pkeys |= BIT(pkey);
 	return pkeys;
 }
 
 /*
- * The frame was saved before keys were re-issued. What it has brought back of
- * rights to them is disabled again (contract F6). Rights that the signal handler
- * has added in the frame are not old ones and stay, if it is from the frame that
- * PKRU was restored at all. A re-issue that comes after this has the task's work
- * queued.
+ * Abort the current task out of an rseq critical section (contract F7): it may
+ * have read PKRU there, and be about to write back what it read.
  */
-void __pkeys_restore_sigframe(const struct _fpx_sw_bytes *sw_bytes, u64 epoch)
+static void pkru_abort_rseq(void)
 {
-	u64 saved = sw_bytes->pkey_stamp - 1;
-	u32 pkru = read_pkru();
-	u16 revoked;
-
-	/* Made in another address space: older than every re-issue in this one. */
-	if (saved > epoch)
-		saved = 0;
-
-	revoked = mm_pkeys_reissued(current->mm, saved);
-	if (sw_bytes->xfeatures & XFEATURE_MASK_PKRU)
-		revoked &= ~pkru_opened(sw_bytes->pkru, pkru);
-	write_pkru(pkru_without(pkru, revoked));
+	preempt_disable();
+	rseq_sched_switch_event(current);
+	preempt_enable();
 }
 
-/* Runs on the task's way to user mode, and when it exits: it has no mm then. */
-static void pkey_work_func(struct callback_head *work)
+/*
+ * Apply the changes of rights that the current task has not seen. @epoch was read
+ * before the changes and is remembered after them: a change that is made meanwhile
+ * is applied now or the next time.
+ */
+static noinline void pkru_apply(struct mm_pkeys *pkeys, u64 epoch)
+{
+	struct thread_struct *thread = &current->thread;
+	u32 before = read_pkru();
+	u32 after = pkru_changed(pkeys, thread->pkey_epoch, before, 0);
+
+	write_pkru(after);
+	WRITE_ONCE(thread->pkey_epoch, epoch);
+	if (after == before)
+		return;
+
+	pkru_abort_rseq();
+	trace_pkey_revoke(pkru_differs(before, after), epoch);
+}
+
+/* Inline, because mostly there is nothing to apply. */
+static __always_inline void pkru_sync(struct mm_pkeys *pkeys)
+{
+	/* Pairs with mm_pkeys_change(): the changes are read after this. */
+	u64 epoch = smp_load_acquire(&pkeys->epoch);
+
+	if (unlikely(current->thread.pkey_epoch != epoch))
+		pkru_apply(pkeys, epoch);
+}
+
+/* pkeys_sync(), once some task of the machine has changed rights of others. */
+void __pkeys_sync(void)
 {
 	struct mm_struct *mm = current->mm;
+	struct mm_pkeys *pkeys;
 
-	/* (B): whoever queues after this is seen by pkru_catch_up() or queues again. */
-	atomic_xchg(&current->thread.pkey_work_queued, 0);
-	if (mm)
-		pkru_catch_up(mm);
+	/* A kernel thread that borrows the mm has the initial rights. */
+	if (!mm || current->flags & PF_KTHREAD)
+		return;
+
+	pkeys = mm_pkeys(mm);
+	if (pkeys)
+		pkru_sync(pkeys);
 }
+EXPORT_SYMBOL_GPL(__pkeys_sync);
 
-/* copy_thread(): the child's registers are a copy, what is queued is not. */
-void pkeys_copy_thread(struct task_struct *p)
-{
-	atomic_set(&p->thread.pkey_work_queued, 0);
-	init_task_work(&p->thread.pkey_work, pkey_work_func);
-}
-
-/**
- * pkeys_task_visible() - A new task has been added to the task list
- * @p: The task. It does not run yet.
- *
- * Case (C) above: takes from the new task what was re-issued between the copy
- * of its PKRU and now. From here on every re-issue finds it on the list.
- *
- * Context: tasklist_lock held for writing, and siglock.
+/*
+ * (B): Apply to a new task what was changed between the copy of its PKRU and now.
+ * From here on every change finds it on the task list.
  */
-void pkeys_task_visible(struct task_struct *p)
+void __pkeys_task_visible(struct task_struct *p, struct mm_pkeys *pkeys)
 {
-	struct mm_struct *mm = p->mm;
-	u64 epoch;
+	/* Pairs with mm_pkeys_change(): the changes are read after this. */
+	u64 epoch = smp_load_acquire(&pkeys->epoch);
 
-	if (!mm)
+	p->thread.pkey_issues = READ_ONCE(pkeys->issues);
+	if (likely(epoch == p->thread.pkey_epoch))
 		return;
 
-	/* (C): on the list first, then read; mm_pkeys_revoke() writes, then walks. */
-	smp_mb();
-	/* Pairs with mm_pkey_stamp(): the keys are read after this. */
-	epoch = smp_load_acquire(&mm->context.pkey_epoch);
-	if (likely(epoch <= p->thread.pkey_epoch))
-		return;
-
-	p->thread.pkru = pkru_without(p->thread.pkru,
-				      mm_pkeys_reissued(mm, p->thread.pkey_epoch));
+	p->thread.pkru = pkru_changed(pkeys, p->thread.pkey_epoch, p->thread.pkru, 0);
 	p->thread.pkey_epoch = epoch;
 }
 
-/* Make the task, which uses the mm, give up rights on its way to user mode. */
-static void pkeys_queue_work(struct task_struct *t)
+/*
+ * (G): A signal frame was saved before rights were changed. Its PKRU must not bring
+ * the old rights back (contract F6, I4), except to keys whose bits the handler has
+ * changed in the frame. A change that comes after this finds the task flagged.
+ *
+ * A frame with another id is from another history of epochs: older than every
+ * change of this one. So is a frame with an epoch that has not been.
+ */
+void __pkeys_restore_sigframe(const struct _fpx_sw_bytes *sw_bytes, struct mm_pkeys *pkeys)
 {
-	/* (B): queued already, and not looked yet. */
-	if (atomic_xchg(&t->thread.pkey_work_queued, 1))
+	/* Pairs with mm_pkeys_change(): the changes are read after this. */
+	u64 epoch = smp_load_acquire(&pkeys->epoch);
+	u64 saved = sw_bytes->pkey_stamp - 1;
+	u32 pkru, keep = 0;
+
+	if (sw_bytes->pkey_id != pkeys->id || saved > epoch)
+		saved = 0;
+	if (likely(saved == epoch))
 		return;
 
-	/* The IPI comes once for all; a task that exits needs neither. */
-	if (!task_work_add(t, &t->thread.pkey_work, TWA_NONE))
-		set_tsk_thread_flag(t, TIF_NOTIFY_RESUME);
+	pkru = read_pkru();
+	/* Was PKRU restored from the frame? If not, the handler changed nothing. */
+	if (sw_bytes->xfeatures & XFEATURE_MASK_PKRU)
+		keep = pkru ^ sw_bytes->pkru;
+	write_pkru(pkru_changed(pkeys, saved, pkru, keep));
 }
 
-/* Queue work for the other threads of this group. Return: how many use @mm. */
-static int mm_pkeys_revoke_threads(struct mm_struct *mm)
-{
-	struct task_struct *t;
-	int users = 0;
-
-	for_each_thread(current, t) {
-		if (READ_ONCE(t->mm) != mm)
-			continue;
-
-		users++;
-		if (t != current)
-			pkeys_queue_work(t);
-	}
-	return users;
-}
-
-/* Queue work for the threads of another group, if they use @mm. */
-static int mm_pkeys_revoke_group(struct mm_struct *mm, struct task_struct *group)
+/*
+ * Flag the threads of a group that use @mm, the current task excepted.
+ * Return: how many use it, the current task included.
+ */
+static int mm_pkeys_flag(struct mm_struct *mm, struct task_struct *group)
 {
 	struct mm_struct *its_mm;
 	struct task_struct *t;
 	int users = 0;
 
 	for_each_thread(group, t) {
-		/* A task that exits has none; all others of a group have the same. */
 		its_mm = READ_ONCE(t->mm);
+		/* A task that exits has none; all others of a group have the same. */
+		if (its_mm && its_mm != mm)
+			break;
 		if (!its_mm)
 			continue;
-		if (its_mm != mm)
-			break;
 
-		/* (F) */
-		task_lock(t);
-		if (t->mm == mm) {
-			pkeys_queue_work(t);
-			users++;
-		}
-		task_unlock(t);
+		users++;
+		if (t != current)
+			set_tsk_thread_flag(t, TIF_NOTIFY_RESUME);
 	}
 	return users;
 }
 
-static void pkey_ipi(void *unused)
-{
-}
-
+/* A kernel thread that borrows the mm has the initial rights. */
 static bool is_kthread(struct task_struct *t)
 {
 	/* A task changes its other flags meanwhile, but this one never. */
 	return data_race(t->flags) & PF_KTHREAD;
 }
 
-/* Is the current task the only one that uses @mm? Then nobody else can join. */
-static bool mm_has_one_user(struct mm_struct *mm)
+static void pkey_ipi(void *unused)
 {
-	return atomic_read(&mm->mm_users) == 1;
 }
 
 /*
- * Make all other tasks that use @mm give up what was re-issued, before their
- * next instruction in user mode.
+ * Make all other tasks that use @mm apply a change, before their next instruction in
+ * user mode. Return: how many there are.
  */
-static void mm_pkeys_revoke(struct mm_struct *mm, int pkey)
+static int mm_pkeys_notify(struct mm_struct *mm)
 {
 	/* The caller's own, which does not go away. */
 	struct sighand_struct *sighand = rcu_dereference_protected(current->sighand, true);
@@ -408,37 +381,38 @@ static void mm_pkeys_revoke(struct mm_struct *mm, int pkey)
 	unsigned long flags;
 	int users, found;
 
-	/* Those that left the mm do not run user code any more. */
-	if (mm_has_one_user(mm))
-		return;
-
-	/* (C): write the epoch, then walk; new tasks are listed, then read it. */
+	/*
+	 * (B): the epoch first, then the list. Pairs with pkeys_task_visible().
+	 * (A): the epoch first, then the flags. Pairs with resume_user_mode_work().
+	 */
 	smp_mb();
 
 	/*
-	 * No thread joins this group while siglock is held, so if the group has
-	 * as many tasks as the mm has users there are no others. Tasks that
-	 * exit meanwhile, and users that are not tasks, make it look as if
-	 * there were, which does no harm.
+	 * No thread joins this group while siglock is held. If the group has as
+	 * many tasks as the mm has users, there are no others. Tasks that exit
+	 * meanwhile, and users that are not tasks, only make it look as if there
+	 * were others: the users are read first. Pairs with mmput().
 	 */
 	spin_lock_irqsave(&sighand->siglock, flags);
-	users = atomic_read(&mm->mm_users);
-	found = mm_pkeys_revoke_threads(mm);
+	users = atomic_read_acquire(&mm->mm_users);
+	found = mm_pkeys_flag(mm, current);
 	spin_unlock_irqrestore(&sighand->siglock, flags);
 
-	/* To the end: of those found some are new, and must not stand for old ones. */
+	/*
+	 * Do not stop at @users: a new task may have been counted in place of an
+	 * old one not yet reached.
+	 */
 	if (found < users) {
 		rcu_read_lock();
 		for_each_process(group)
 			if (!is_kthread(group) && !same_thread_group(group, current))
-				found += mm_pkeys_revoke_group(mm, group);
+				found += mm_pkeys_flag(mm, group);
 		rcu_read_unlock();
 	}
-	trace_pkey_reissue(pkey, mm->context.pkey_epoch, found - 1);
 
-	/* The other users are no tasks, or not on the list yet: (C). */
+	/* The other users are no tasks, or not on the list yet: (B). */
 	if (found == 1)
-		return;
+		return 0;
 
 	/*
 	 * (A): set the flags, then read on which processors the mm is. One that
@@ -449,153 +423,310 @@ static void mm_pkeys_revoke(struct mm_struct *mm, int pkey)
 	preempt_disable();
 	smp_call_function_many(mm_cpumask(mm), pkey_ipi, NULL, true);
 	preempt_enable();
+	return found - 1;
 }
 
 /*
- * Number the re-issue of a key. The current task is its new owner: if it had
- * nothing else to give up, it has nothing to give up now.
+ * Is the current task the only one that uses @mm? Then nobody else can join: those
+ * who look at it from /proc only read. (E): what other users did before they went
+ * is seen from here on.
  */
-static void mm_pkey_stamp(struct mm_struct *mm, int pkey)
+static bool mm_has_one_user(struct mm_struct *mm)
 {
-	u64 epoch = mm->context.pkey_epoch + 1;
-	struct thread_struct *thread = &current->thread;
-
-	if (thread->pkey_epoch == mm->context.pkey_epoch)
-		thread->pkey_epoch = epoch;
-	WRITE_ONCE(mm->context.pkey_reissued[pkey], epoch);
-	/* Whoever reads this epoch sees which key it is. */
-	smp_store_release(&mm->context.pkey_epoch, epoch);
-}
-
-/* Does a mapping carry the key, or is one about to? */
-static bool mm_pkey_is_held(struct mm_struct *mm, int pkey)
-{
-	return atomic64_read(&mm->context.pkey_mappings[pkey]);
+	return atomic_read_acquire(&mm->mm_users) == 1;
 }
 
 /*
- * Choose a key for @use. What the state machine chooses is right if nothing
- * holds it; otherwise it is told so and chooses again.
+ * Keep others from taking keys and from changing rights. Return: whether there are
+ * others, which is what mm_pkeys_unlock() wants to know.
  */
-static int mm_pkey_choose(struct mm_struct *mm, union pkey_map map, enum pkey_use use,
-			  enum pkey_origin *origin)
+static bool mm_pkeys_lock(struct mm_struct *mm, struct mm_pkeys *pkeys)
 {
-	u16 held = 0;
-	int pkey;
-
-	for (;;) {
-		pkey = pkey_map_choose(map, held, pkey_reuse_mapped(use));
-		if (pkey < 0)
-			return pkey;
-
-		*origin = pkey_map_origin(map, held, pkey);
-		if (*origin != PKEY_CLEAN || !mm_pkey_is_held(mm, pkey))
-			return pkey;
-
-		held |= BIT(pkey);
-	}
-}
-
-/*
- * Hand out a key. Nobody else has rights to one that was never used, and all
- * others lose those to one that no mapping carries. To a key that mappings do
- * carry they keep them (F3). Return: False if the map has changed; choose again.
- */
-static bool mm_pkey_issue(struct mm_struct *mm, union pkey_map map, int pkey,
-			  enum pkey_origin origin, enum pkey_use use)
-{
-	lockdep_assert_held(&mm->context.pkey_reissue_lock);
-	if (origin != PKEY_NEVER_USED && !mm_pkey_mappings(mm, pkey)) {
-		mm_pkey_stamp(mm, pkey);
-		mm_pkeys_revoke(mm, pkey);
-	}
-	if (!mm_pkey_map_change(mm, map, pkey_map_take(map, pkey, use)))
+	if (mm_has_one_user(mm))
 		return false;
 
-	trace_pkey_alloc(pkey, origin, use);
+	mutex_lock(&pkeys->lock);
 	return true;
 }
 
-/*
- * Take a key for @use. The lock keeps others from taking one that was used
- * before. They may free keys, and take those that were never used: then the map
- * is another one, and the choice has to be made again.
- */
-static noinline int mm_pkey_take(struct mm_struct *mm, enum pkey_use use)
+static void mm_pkeys_unlock(struct mm_pkeys *pkeys, bool others)
 {
-	enum pkey_origin origin;
+	if (others)
+		mutex_unlock(&pkeys->lock);
+}
+
+/*
+ * Change the rights of all other tasks to one key. The caller has applied all earlier
+ * changes, and sets its own rights by pkru_set_latest(). Under mm_pkeys.lock, if there
+ * are others. Return: how many others were told.
+ */
+static int mm_pkeys_change(struct mm_struct *mm, struct mm_pkeys *pkeys, bool others,
+			   int pkey, u32 mask, u32 access_rights)
+{
+	u64 epoch = pkeys->epoch + 1;
+
+	/* (C) */
+	pkru_sync(pkeys);
+	WRITE_ONCE(pkeys->change[pkey], pkey_change(epoch, mask, access_rights));
+	/* Whoever reads this epoch sees which key it is. Pairs with pkru_sync(). */
+	smp_store_release(&pkeys->epoch, epoch);
+
+	return others ? mm_pkeys_notify(mm) : 0;
+}
+
+/*
+ * The caller's own part of the last change: its rights first, so that whoever looks
+ * at it finds either the old epoch or the new rights.
+ */
+static void pkru_set_latest(struct mm_pkeys *pkeys, int pkey, u32 access_rights)
+{
+	pkru_set_rights(pkey, access_rights);
+	WRITE_ONCE(current->thread.pkey_epoch, pkeys->epoch);
+}
+
+/**
+ * mm_pkeys_create() - Make what an address space needs for its keys
+ * @mm: The address space.
+ *
+ * Context: Process context. Several tasks may try at once, one succeeds.
+ * Return: The keys of @mm, whoever made them, or NULL without memory.
+ */
+struct mm_pkeys *mm_pkeys_create(struct mm_struct *mm)
+{
+	struct mm_pkeys *pkeys, *old;
+
+	pkeys = kzalloc(sizeof(*pkeys), GFP_KERNEL_ACCOUNT);
+	if (!pkeys)
+		return NULL;
+
+	atomic64_set(&pkeys->map, pkey_map_init().word);
+	mutex_init(&pkeys->lock);
+	/* Not 0, which is in the frames of a process that has no keys. */
+	pkeys->id = get_random_u32() | 1;
+
+	old = cmpxchg(&mm->context.pkeys, NULL, pkeys);
+	if (!old)
+		return pkeys;
+
+	kfree(pkeys);
+	return old;
+}
+
+static struct mm_pkeys *mm_pkeys_get(struct mm_struct *mm)
+{
+	return mm_pkeys(mm) ?: mm_pkeys_create(mm);
+}
+
+/* The mm is gone, with all its mappings. */
+void mm_pkeys_free(struct mm_struct *mm)
+{
+	kfree(mm->context.pkeys);
+}
+
+/*
+ * Publish @new, if the map is still @old. A full barrier if it succeeds.
+ */
+static bool mm_pkeys_map_change(struct mm_pkeys *pkeys, union pkey_map old, union pkey_map new)
+{
+	s64 word = old.word;
+
+	return atomic64_try_cmpxchg(&pkeys->map, &word, new.word);
+}
+
+static unsigned int mm_pkey_mappings(struct mm_pkeys *pkeys, int pkey)
+{
+	return atomic_read(&pkeys->mappings[pkey]);
+}
+
+/* (F): look and pin in one step, see mm_pkey_pin(). */
+bool __mm_pkey_pin(struct mm_struct *mm, int pkey)
+{
+	struct mm_pkeys *pkeys = mm_pkeys(mm);
+	union pkey_map map, new;
+
+	mmap_assert_write_locked(mm);
+	if (!pkeys)
+		return false;
+
+	do {
+		map = pkeys_map(pkeys);
+		if (!pkey_map_attachable(map, pkey))
+			return false;
+
+		new = map;
+		new.pinned |= BIT(pkey);
+	} while (!mm_pkeys_map_change(pkeys, map, new));
+
+	return true;
+}
+
+/* Pin the key that @vma is about to lose, see vma_pkey_pin(). */
+void __vma_pkey_pin(struct vm_area_struct *vma)
+{
+	union pkey_map pin = { .pinned = BIT(vma_pkey(vma)) };
+
+	mmap_assert_write_locked(vma->vm_mm);
+	/* The pin comes before the count: vma_pkey_unaccount() has the barrier. */
+	if (vma_pkey(vma) != ARCH_DEFAULT_PKEY)
+		atomic64_or(pin.word, &vma->vm_mm->context.pkeys->map);
+}
+
+/* Unpin all keys, see mm_pkeys_unpin(). */
+void __mm_pkeys_unpin(struct mm_pkeys *pkeys)
+{
+	union pkey_map pins = { .pinned = U16_MAX };
+
+	/* The counts and the TLB flush come first. Pairs with mm_pkey_choose(). */
+	smp_mb__before_atomic();
+	atomic64_andnot(pins.word, &pkeys->map);
+}
+
+/*
+ * vm.pkey_reuse_mapped: may pkey_alloc() hand out a key that mappings still
+ * carry, when there is no other (contract F3)? Read without a lock.
+ */
+static int sysctl_pkey_reuse_mapped __read_mostly = 1;
+
+static const struct ctl_table pkey_sysctls[] = {
+	{
+		.procname	= "pkey_reuse_mapped",
+		.data		= &sysctl_pkey_reuse_mapped,
+		.maxlen		= sizeof(sysctl_pkey_reuse_mapped),
+		.mode		= 0644,
+		.proc_handler	= proc_dointvec_minmax,
+		.extra1		= SYSCTL_ZERO,
+		.extra2		= SYSCTL_ONE,
+	},
+};
+
+static int __init pkey_sysctl_init(void)
+{
+	register_sysctl_init("vm", pkey_sysctls);
+	return 0;
+}
+late_initcall(pkey_sysctl_init);
+
+/* May a key that mappings carry be taken for @use? */
+static bool pkey_reuse_mapped(enum pkey_use use)
+{
+	return use == PKEY_USE_USER && READ_ONCE(sysctl_pkey_reuse_mapped);
+}
+
+/*
+ * Choose a key for @use: retry without the keys that mappings carry, then accept
+ * those, and the keys that an mprotect() under way has pinned.
+ *
+ * @map was read first, the counts after it. A count falls to 0 after the key was
+ * pinned, and the pin goes after the TLB flush. So either the map that was read has
+ * the pin, or the map has changed when the caller tries to publish its choice, or
+ * no TLB holds the key. A count cannot rise from 0 meanwhile: the key is free, and
+ * the lock keeps others from taking it.
+ */
+static int mm_pkey_choose(struct mm_pkeys *pkeys, union pkey_map map, enum pkey_use use)
+{
+	u16 mapped = 0;
+	int pkey;
+
+	while ((pkey = pkey_map_choose(map, mapped, false)) > 0) {
+		if (!mm_pkey_mappings(pkeys, pkey))
+			return pkey;
+		mapped |= BIT(pkey);
+	}
+
+	return pkey_map_choose(map, mapped, pkey_reuse_mapped(use));
+}
+
+/* Take a key for @use, and say what it was before. */
+static int mm_pkey_take(struct mm_pkeys *pkeys, enum pkey_use use, enum pkey_origin *origin)
+{
 	union pkey_map map;
 	int pkey;
 
-	mutex_lock(&mm->context.pkey_reissue_lock);
 	do {
-		map = mm_pkey_map(mm);
-		pkey = mm_pkey_choose(mm, map, use, &origin);
-	} while (pkey > 0 && !mm_pkey_issue(mm, map, pkey, origin, use));
-	mutex_unlock(&mm->context.pkey_reissue_lock);
+		map = pkeys_map(pkeys);
+		/* The map first, then the counts. Pairs with __mm_pkeys_unpin(). */
+		smp_rmb();
+		pkey = mm_pkey_choose(pkeys, map, use);
+		if (pkey < 0)
+			return pkey;
+
+		*origin = pkey_map_origin(map, mm_pkey_mappings(pkeys, pkey), pkey);
+	} while (!mm_pkeys_map_change(pkeys, map, pkey_map_take(map, pkey, use)));
 
 	return pkey;
 }
 
 /*
- * What mm_pkey_take() does for user space, where that needs no lock: the first
- * choice is right, and was never used, or there is nobody else. That is nearly
- * always so. Return: 0 if it is not.
+ * Take a key and set the rights to it: in scope process those of all tasks (I5);
+ * otherwise the caller's, and of a clean key all other tasks lose theirs (F4).
+ * Nobody else has rights to a key that was never used. To a key that mappings
+ * carry others keep them (F3). A key that is only pinned may be taken as the last
+ * resort, and counts as clean here: the counts alone decide. Under mm_pkeys.lock,
+ * if there are others.
  */
-static __always_inline int mm_pkey_take_fast(struct mm_struct *mm)
+static int mm_pkey_issue(struct mm_struct *mm, struct mm_pkeys *pkeys, bool others,
+			 enum pkey_use use, u32 access_rights)
 {
-	bool alone = mm_has_one_user(mm);
 	enum pkey_origin origin;
-	union pkey_map map;
+	int pkey, told;
+
+	pkey = mm_pkey_take(pkeys, use, &origin);
+	if (pkey < 0)
+		return pkey;
+
+	WRITE_ONCE(pkeys->issues, pkeys->issues + 1);
+	WRITE_ONCE(pkeys->issued[pkey], pkeys->issues);
+	if (use == PKEY_USE_USER && arch_pkey_scope() == PR_PKEY_SCOPE_PROCESS) {
+		told = mm_pkeys_change(mm, pkeys, others, pkey, PKRU_BITS_MASK, access_rights);
+		trace_pkey_set_rights(pkey, access_rights, pkeys->epoch, told);
+	} else if (origin == PKEY_CLEAN) {
+		told = mm_pkeys_change(mm, pkeys, others, pkey, PKRU_AD_BIT, PKRU_AD_BIT);
+		if (others)
+			trace_pkey_reissue(pkey, pkeys->epoch, told);
+	} else {
+		/* (C) */
+		pkru_sync(pkeys);
+	}
+
+	/* (D): under the lock. */
+	pkru_set_latest(pkeys, pkey, access_rights);
+	trace_pkey_alloc(pkey, origin, use);
+	return pkey;
+}
+
+static int mm_pkey_alloc(struct mm_struct *mm, enum pkey_use use, u32 access_rights)
+{
+	struct mm_pkeys *pkeys = mm_pkeys_get(mm);
+	bool others;
 	int pkey;
 
-	/* (G): what other users did before they went is seen from here on. */
-	smp_rmb();
-	map = mm_pkey_map(mm);
-	pkey = pkey_map_choose(map, 0, false);
-	if (pkey < 0 || mm_pkey_is_held(mm, pkey))
-		return 0;
+	if (!pkeys)
+		return -ENOSPC;
 
-	origin = pkey_map_origin(map, 0, pkey);
-	if (origin == PKEY_CLEAN && !alone)
-		return 0;
-	if (!mm_pkey_map_change(mm, map, pkey_map_take(map, pkey, PKEY_USE_USER)))
-		return 0;
-
-	if (origin == PKEY_CLEAN)
-		mm_pkey_stamp(mm, pkey);
-	trace_pkey_alloc(pkey, origin, PKEY_USE_USER);
+	others = mm_pkeys_lock(mm, pkeys);
+	pkey = mm_pkey_issue(mm, pkeys, others, use, access_rights);
+	mm_pkeys_unlock(pkeys, others);
 	return pkey;
 }
 
 /**
  * arch_pkey_alloc() - Take a key for the current process
  * @access_rights: The caller's rights to it, PKEY_DISABLE_ACCESS and
- *	PKEY_DISABLE_WRITE; no other bit of PKRU changes (contract A5).
+ *	PKEY_DISABLE_WRITE; no other bit of PKRU changes (contract A5). In scope
+ *	process the rights of all tasks (I5).
  *
- * Context: Process context, no lock needed. May wait for pkey_reissue_lock, never
+ * Context: Process context, no lock needed. May wait for mm_pkeys.lock, never
  * for mmap_lock (G1).
  * Return: The key, 1 to 15 (contract A3), or -ENOSPC if there is none left
- * (A4) or if the processor has none or may not use them (A2).
+ * (A4), no memory to keep account of it, or if the processor has none or may
+ * not use them (A2).
  */
 int arch_pkey_alloc(unsigned long access_rights)
 {
-	struct mm_struct *mm = current->mm;
-	int pkey;
-
 	if (!arch_pkeys_enabled())
 		return -ENOSPC;
 
-	pkey = mm_pkey_take_fast(mm);
-	if (!pkey)
-		pkey = mm_pkey_take(mm, PKEY_USE_USER);
-	if (pkey < 0)
-		return pkey;
-
-	/* (D): before the new rights are set, or giving up would take them too. */
-	pkru_catch_up(mm);
-	pkru_set_rights(pkey, access_rights);
-	return pkey;
+	return mm_pkey_alloc(current->mm, PKEY_USE_USER, access_rights);
 }
 
 /**
@@ -608,49 +739,138 @@ int arch_pkey_alloc(unsigned long access_rights)
  */
 int arch_pkey_free(int pkey)
 {
-	struct mm_struct *mm = current->mm;
+	struct mm_pkeys *pkeys = mm_pkeys(current->mm);
 	union pkey_map map;
 
+	if (!pkeys || !pkey_map_owned(pkeys_map(pkeys), pkey))
+		return -EINVAL;
+
+	/* The key may be handed out again as soon as it is free. */
+	pkeys_enable_broadcast();
 	do {
-		map = mm_pkey_map(mm);
+		map = pkeys_map(pkeys);
 		if (!pkey_map_owned(map, pkey))
 			return -EINVAL;
-	} while (!mm_pkey_map_change(mm, map, pkey_map_free(map, pkey)));
+	} while (!mm_pkeys_map_change(pkeys, map, pkey_map_free(map, pkey)));
 
-	trace_pkey_free(pkey, mm_pkey_mappings(mm, pkey));
+	trace_pkey_free(pkey, mm_pkey_mappings(pkeys, pkey));
 	return 0;
 }
 
 /**
- * mm_pkeys_dup() - fork(): the child gets the keys of its parent (contract E1)
- * @oldmm: The parent's address space.
+ * arch_pkey_set_rights() - Give all tasks the same rights to a key (contract I)
+ * @pkey: Any number.
+ * @access_rights: PKEY_DISABLE_ACCESS and PKEY_DISABLE_WRITE.
+ *
+ * Context: Process context, no lock needed. May wait for mm_pkeys.lock.
+ * Return: 0, or -EINVAL if @pkey is not owned by user space.
+ */
+int arch_pkey_set_rights(unsigned long pkey, unsigned long access_rights)
+{
+	struct mm_struct *mm = current->mm;
+	struct mm_pkeys *pkeys = mm_pkeys(mm);
+	int told, ret = -EINVAL;
+	bool others;
+
+	if (!pkeys || pkey >= PKEY_MAP_KEYS)
+		return -EINVAL;
+
+	pkeys_enable_broadcast();
+	others = mm_pkeys_lock(mm, pkeys);
+	if (pkey_map_owned(pkeys_map(pkeys), pkey)) {
+		told = mm_pkeys_change(mm, pkeys, others, pkey, PKRU_BITS_MASK, access_rights);
+		pkru_set_latest(pkeys, pkey, access_rights);
+		trace_pkey_set_rights(pkey, access_rights, pkeys->epoch, told);
+		ret = 0;
+	}
+	mm_pkeys_unlock(pkeys, others);
+	return ret;
+}
+
+/**
+ * arch_pkey_set_scope() - Whose rights shall pkey_alloc() set? (contract I5)
+ * @scope: PR_PKEY_SCOPE_THREAD or PR_PKEY_SCOPE_PROCESS.
+ *
+ * Context: Process context, no lock needed. The scope is a flag of the mm.
+ * Return: 0, or -EINVAL if the processor has no keys or may not use them.
+ */
+int arch_pkey_set_scope(unsigned long scope)
+{
+	if (!arch_pkeys_enabled())
+		return -EINVAL;
+
+	if (scope == PR_PKEY_SCOPE_PROCESS) {
+		pkeys_enable_broadcast();
+		mm_flags_set(MMF_PKEY_SCOPE_PROCESS, current->mm);
+	} else {
+		mm_flags_clear(MMF_PKEY_SCOPE_PROCESS, current->mm);
+	}
+	return 0;
+}
+
+/* The scope of the current address space. */
+int arch_pkey_scope(void)
+{
+	return mm_flags_test(MMF_PKEY_SCOPE_PROCESS, current->mm) ?
+		PR_PKEY_SCOPE_PROCESS : PR_PKEY_SCOPE_THREAD;
+}
+
+/* execve() gains privileges: the new program decides for itself (contract I6). */
+void pkeys_secure_exec(struct mm_struct *mm)
+{
+	mm_flags_clear(MMF_PKEY_SCOPE_PROCESS, mm);
+}
+
+/* fork(): move a mapping that carries a key, see vma_pkey_move(). */
+int __vma_pkey_move(struct vm_area_struct *vma, struct mm_struct *mm)
+{
+	if (!mm_pkeys_get(mm))
+		return -ENOMEM;
+
+	vma_pkey_unaccount(vma);
+	vma->vm_mm = mm;
+	vma_pkey_account(vma);
+	return 0;
+}
+
+/**
+ * __mm_pkeys_dup() - fork(): the child gets the keys of its parent (contract E1)
+ * @oldmm: The parent's address space, which has keys.
  * @mm: The child's, new: nobody else can see it. Its mappings have been counted
- *	as they were copied.
+ *	as they were moved.
  *
  * Other tasks of @oldmm may go on allocating and freeing, mmap_lock does not
- * stop them. The lock keeps re-issues out, so that what is copied of them belongs
- * together. Without it:
+ * stop them. The lock keeps changes of rights out, so that what is copied of them
+ * belongs together. Without it:
  *
  *	pkey_alloc()                         fork()
- *	  the number of key 3 is 8
- *	                                       copies the numbers, and epoch 7
+ *	  change of key 3: epoch 8
+ *	                                       copies the changes, and epoch 7
  *	  epoch 8
  *
- * The first re-issue in the child is number 8 too, and takes the rights to key 3
- * as well.
+ * The first change in the child is number 8 too, and would apply to key 3 as well.
  *
- * Context: mmap_lock of both held for writing.
+ * Context: mmap_lock of both held for writing, so no key of @oldmm is pinned.
+ * Return: 0, or -ENOMEM.
  */
-void mm_pkeys_dup(struct mm_struct *oldmm, struct mm_struct *mm)
+int __mm_pkeys_dup(struct mm_struct *oldmm, struct mm_struct *mm)
 {
-	mutex_lock(&oldmm->context.pkey_reissue_lock);
-	atomic64_set(&mm->context.pkey_map, mm_pkey_map(oldmm).word);
-	memcpy(mm->context.pkey_reissued, oldmm->context.pkey_reissued,
-	       sizeof(mm->context.pkey_reissued));
-	mm->context.pkey_epoch = oldmm->context.pkey_epoch;
-	mutex_unlock(&oldmm->context.pkey_reissue_lock);
+	struct mm_pkeys *old = mm_pkeys(oldmm), *new = mm_pkeys_get(mm);
+
+	if (!new)
+		return -ENOMEM;
+
+	mutex_lock(&old->lock);
+	atomic64_set(&new->map, pkeys_map(old).word);
+	memcpy(new->change, old->change, sizeof(new->change));
+	memcpy(new->issued, old->issued, sizeof(new->issued));
+	new->epoch = old->epoch;
+	new->issues = old->issues;
+	new->id = old->id;
+	mutex_unlock(&old->lock);
 
 	mm_pkeys_check(mm);
+	return 0;
 }
 
 #ifdef CONFIG_DEBUG_VM
@@ -663,20 +883,17 @@ void mm_pkeys_dup(struct mm_struct *oldmm, struct mm_struct *mm)
 void mm_pkeys_check(struct mm_struct *mm)
 {
 	unsigned int counted, walked[PKEY_MAP_KEYS] = {};
+	struct mm_pkeys *pkeys = mm_pkeys(mm);
 	struct vm_area_struct *vma;
 	VMA_ITERATOR(vmi, mm, 0);
 	int pkey;
 
 	mmap_assert_locked(mm);
-	for_each_vma(vmi, vma) {
-		/* The mark that a fork() which ran out of memory left. */
-		if (xa_is_zero(vma))
-			return;
+	for_each_vma(vmi, vma)
 		walked[vma_pkey(vma)]++;
-	}
 
 	for (pkey = 1; pkey < PKEY_MAP_KEYS; pkey++) {
-		counted = mm_pkey_mappings(mm, pkey);
+		counted = pkeys ? mm_pkey_mappings(pkeys, pkey) : 0;
 		WARN_ONCE(counted != walked[pkey],
 			  "protection key %d: %u mappings counted, %u found\n",
 			  pkey, counted, walked[pkey]);
@@ -694,24 +911,29 @@ void mm_pkeys_check(struct mm_struct *mm)
  *
  * Context: Process context, mmap_lock held for writing, so that no two callers
  * reserve a key each.
- * Return: The key, 1 to 15, or ARCH_DEFAULT_PKEY if there is none left or the
- * processor has none: execute-only memory is readable then (D2).
+ * Return: The key, 1 to 15, or ARCH_DEFAULT_PKEY if there is none left, no memory
+ * to keep account of it, or if the processor has none: execute-only memory is
+ * readable then (D2).
  */
 int execute_only_pkey(struct mm_struct *mm)
 {
+	struct mm_pkeys *pkeys;
 	int pkey;
 
 	if (!arch_pkeys_enabled())
 		return ARCH_DEFAULT_PKEY;
 
 	mmap_assert_write_locked(mm);
-	pkey = mm_pkey_map(mm).exec_only;
-	if (!pkey)
-		pkey = mm_pkey_take(mm, PKEY_USE_EXEC_ONLY);
-	if (pkey < 0)
-		return ARCH_DEFAULT_PKEY;
+	pkeys = mm_pkeys(mm);
+	pkey = pkeys ? pkeys_map(pkeys).exec_only : 0;
+	if (!pkey) {
+		pkey = mm_pkey_alloc(mm, PKEY_USE_EXEC_ONLY, PKEY_DISABLE_ACCESS);
+		return pkey > 0 ? pkey : ARCH_DEFAULT_PKEY;
+	}
 
-	pkru_set_rights(pkey, PKEY_DISABLE_ACCESS);
+	/* Where access is disabled already, the other bit stays as it is. */
+	if (__pkru_allows_read(read_pkru(), pkey))
+		pkru_set_rights(pkey, PKEY_DISABLE_ACCESS);
 	return pkey;
 }
 
@@ -730,7 +952,8 @@ int __arch_override_mprotect_pkey(struct vm_area_struct *vma, int prot)
 		exec_only = execute_only_pkey(mm);
 		if (exec_only != ARCH_DEFAULT_PKEY)
 			return exec_only;
-	} else if (vma_pkey(vma) == mm_pkey_map(mm).exec_only) {
+	} else if (vma_pkey(vma) != ARCH_DEFAULT_PKEY &&
+		   vma_pkey(vma) == pkeys_map(mm_pkeys(mm)).exec_only) {
 		return ARCH_DEFAULT_PKEY;
 	}
 
@@ -745,7 +968,121 @@ static const char *pkey_state_name(union pkey_map map, int pkey, int mappings)
 		return "execute-only";
 	if (map.allocated & BIT(pkey))
 		return "allocated";
-	return mappings ? "waiting" : "free";
+	return mappings ? "mapped" : "clean";
+}
+
+/*
+ * The rights of a task, as they were when nobody changed them. Filled by who looks
+ * at the task.
+ */
+struct task_rights {
+	struct task_struct *task;
+	u64 epoch;
+	u32 pkru;
+	bool valid;
+};
+
+static void task_rights_fill(struct task_rights *rights, u32 pkru)
+{
+	struct thread_struct *thread = &rights->task->thread;
+
+	rights->epoch = READ_ONCE(thread->pkey_epoch);
+	rights->pkru = pkru | READ_ONCE(thread->pkey_default_rights);
+	if (READ_ONCE(thread->pkey_sigframe))
+		rights->pkru = pkru_get_init_value();
+	rights->valid = true;
+}
+
+/* On the processor where the task ran a moment ago. */
+static void task_rights_running(void *info)
+{
+	struct task_rights *rights = info;
+
+	if (rights->task == current)
+		task_rights_fill(rights, read_pkru());
+}
+
+/* The task is kept from being switched in or out. */
+static int task_rights_not_running(struct task_struct *t, void *info)
+{
+	struct task_rights *rights = info;
+
+	if (!task_curr(t))
+		task_rights_fill(rights, t->thread.pkru);
+	return 0;
+}
+
+/*
+ * The PKRU with which a task executes its next instruction in user mode, changes
+ * that are pending applied (contract K1).
+ */
+static u32 task_pkru(struct task_struct *t, struct mm_pkeys *pkeys)
+{
+	struct task_rights rights = { .task = t };
+
+	while (!rights.valid) {
+		task_call_func(t, task_rights_not_running, &rights);
+		if (!rights.valid)
+			smp_call_function_single(task_cpu(t), task_rights_running, &rights, 1);
+	}
+
+	return pkru_changed(pkeys, rights.epoch, rights.pkru, 0);
+}
+
+/* The last two columns of /proc/PID/task/TID/pkeys. */
+static void proc_show_rights(struct seq_file *m, struct mm_pkeys *pkeys, union pkey_map map,
+			     int pkey, struct task_struct *task, u32 pkru)
+{
+	const char *rights = "rw", *older = "-";
+
+	if (!__pkru_allows_read(pkru, pkey))
+		rights = "--";
+	else if (!__pkru_allows_write(pkru, pkey))
+		rights = "r-";
+
+	if (pkey_map_owned(map, pkey))
+		older = READ_ONCE(pkeys->issued[pkey]) > READ_ONCE(task->thread.pkey_issues) ?
+			"yes" : "no";
+
+	seq_printf(m, " %-6s %s", rights, older);
+}
+
+static int proc_show_pkeys(struct seq_file *m, struct task_struct *task, bool rights)
+{
+	struct mm_struct *mm = mm_access(task, PTRACE_MODE_READ_FSCREDS);
+	/* An address space without keys looks like one that has used none. */
+	struct mm_pkeys none = { .map = ATOMIC64_INIT(pkey_map_init().word) };
+	struct mm_pkeys *pkeys;
+	union pkey_map map;
+	int pkey, mappings;
+	u32 pkru = 0;
+
+	if (IS_ERR_OR_NULL(mm))
+		return mm ? PTR_ERR(mm) : -ESRCH;
+
+	pkeys = mm_pkeys(mm) ?: &none;
+	map = pkeys_map(pkeys);
+	if (rights)
+		pkru = task_pkru(task, pkeys);
+
+	seq_printf(m, "key state        mappings%s\n", rights ? " rights older" : "");
+	for (pkey = 0; pkey < PKEY_MAP_KEYS; pkey++) {
+		if (!(map.used & BIT(pkey)))
+			continue;
+
+		mappings = mm_pkey_mappings(pkeys, pkey);
+		seq_printf(m, "%3d %-12s ", pkey, pkey_state_name(map, pkey, mappings));
+		if (pkey == ARCH_DEFAULT_PKEY)
+			seq_puts(m, "       -");
+		else
+			seq_printf(m, "%8d", mappings);
+		if (rights)
+			proc_show_rights(m, pkeys, map, pkey, task, pkru);
+		seq_putc(m, '\n');
+	}
+
+	mmput(mm);
+	return 0;
 }
 
 /**
@@ -755,9 +1092,9 @@ static const char *pkey_state_name(union pkey_map map, int pkey, int mappings)
  * @pid: Not used.
  * @task: A task of the process.
  *
- * One line for each key that is or was in use. "waiting" is a key that was
- * freed and that mappings still carry. What is shown of different keys may be
- * of slightly different moments.
+ * One line for each key that is or was in use. "mapped" is a key that was freed
+ * and that mappings still carry, "clean" one that none carries. What is shown of
+ * different keys may be of slightly different moments.
  *
  * Context: Process context, no lock needed.
  * Return: 0, -EACCES for those who may not look at the memory of @task, or -ESRCH
@@ -766,33 +1103,45 @@ static const char *pkey_state_name(union pkey_map map, int pkey, int mappings)
 int proc_pid_pkeys(struct seq_file *m, struct pid_namespace *ns, struct pid *pid,
 		   struct task_struct *task)
 {
-	struct mm_struct *mm = mm_access(task, PTRACE_MODE_READ_FSCREDS);
-	union pkey_map map;
-	int pkey, mappings;
-
-	if (IS_ERR_OR_NULL(mm))
-		return mm ? PTR_ERR(mm) : -ESRCH;
-
-	map = mm_pkey_map(mm);
-	seq_puts(m, "key state        mappings\n");
-	for (pkey = 0; pkey < PKEY_MAP_KEYS; pkey++) {
-		if (!(map.used & BIT(pkey)))
-			continue;
-
-		mappings = mm_pkey_mappings(mm, pkey);
-		seq_printf(m, "%3d %-12s ", pkey, pkey_state_name(map, pkey, mappings));
-		if (pkey == ARCH_DEFAULT_PKEY)
-			seq_puts(m, "       -\n");
-		else
-			seq_printf(m, "%8d\n", mappings);
-	}
-
-	mmput(mm);
-	return 0;
+	return proc_show_pkeys(m, task, false);
 }
 
-/* Both rights bits of key 0; no setting may deny a program its ordinary memory. */
-#define PKRU_DEFAULT_PKEY_MASK	(PKRU_AD_BIT | PKRU_WD_BIT)
+/**
+ * proc_tid_pkeys() - Show the keys, and one thread's rights to them (contract K1)
+ * @m: The file, /proc/PID/task/TID/pkeys.
+ * @ns: Not used.
+ * @pid: Not used.
+ * @task: The thread.
+ *
+ * As proc_pid_pkeys(), with two columns more: the rights with which the thread
+ * executes its next instruction in user mode, and whether the thread is older than
+ * the issue of the key, so that it was not there when the key was handed out.
+ *
+ * Context: Process context, no lock needed.
+ * Return: As proc_pid_pkeys().
+ */
+int proc_tid_pkeys(struct seq_file *m, struct pid_namespace *ns, struct pid *pid,
+		   struct task_struct *task)
+{
+	return proc_show_pkeys(m, task, true);
+}
+
+/**
+ * pkeys_trace_violation() - An access was denied by a protection key (contract K2)
+ * @vma: The mapping. Its key may have changed since the access.
+ * @address: Where the access was.
+ *
+ * Context: The page fault of the current task, mmap_lock or the lock of @vma held.
+ */
+void pkeys_trace_violation(struct vm_area_struct *vma, unsigned long address)
+{
+	struct mm_pkeys *pkeys = mm_pkeys(vma->vm_mm);
+	int pkey = vma_pkey(vma);
+	u32 rights = read_pkru() >> pkey * PKRU_BITS_PER_PKEY & PKRU_BITS_MASK;
+	bool older = pkeys && READ_ONCE(pkeys->issued[pkey]) > current->thread.pkey_issues;
+
+	trace_pkey_violation(pkey, address, rights, older);
+}
 
 /*
  * The value of PKRU after execve() and at the start of a signal handler:
@@ -802,9 +1151,10 @@ int proc_pid_pkeys(struct seq_file *m, struct pid_namespace *ns, struct pid *pid
  */
 u32 init_pkru_value = 0x55555554;
 
+/* No setting may deny a program its ordinary memory, which has key 0. */
 static int init_pkru_set(void *data, u64 val)
 {
-	if (val > U32_MAX || val & PKRU_DEFAULT_PKEY_MASK)
+	if (val > U32_MAX || val & PKRU_BITS_MASK)
 		return -EINVAL;
 
 	WRITE_ONCE(init_pkru_value, val);

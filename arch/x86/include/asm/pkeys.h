@@ -5,12 +5,16 @@
 #ifdef CONFIG_X86_INTEL_MEMORY_PROTECTION_KEYS
 
 #include <linux/atomic.h>
-#include <linux/pkey_map.h>
-#include <linux/string.h>
+#include <linux/jump_label.h>
+#include <linux/mm_types.h>
+#include <linux/mutex.h>
+#include <linux/sched.h>
 
 #include <asm/cpufeature.h>
-#include <uapi/asm/mman.h>
+#include <asm/pkey_map.h>
+#include <asm/pkru.h>
 #include <asm/sigcontext.h>
+#include <uapi/asm/mman.h>
 
 struct pid;
 struct pid_namespace;
@@ -18,6 +22,40 @@ struct seq_file;
 
 /* The bits of vm_flags that hold the key of a mapping. */
 #define ARCH_VM_PKEY_FLAGS (VM_PKEY_BIT0 | VM_PKEY_BIT1 | VM_PKEY_BIT2 | VM_PKEY_BIT3)
+
+/**
+ * struct mm_pkeys - All that an address space needs for its protection keys
+ *
+ * Made by the first pkey_alloc() or execute-only mapping, or by fork() if the
+ * parent has one; freed with the address space. mm->context.pkeys points to it,
+ * set once by cmpxchg().
+ *
+ * @map: A union pkey_map. Changed atomically, by any task that uses the mm. A key
+ *	is taken under @lock. @pinned in it changes under mmap_lock held for writing.
+ * @mappings: How many mappings carry each key. Changed atomically: under mmap_lock
+ *	held for writing, or where nobody else sees the mapping yet or any more.
+ *	Entry 0 is not used.
+ * @lock: Held to take a key or to change the rights of all tasks, unless the
+ *	mm has but one user. Nests inside mmap_lock; RCU and siglock nest inside
+ *	it. Protects all that follows; readers need no lock.
+ * @epoch: How many changes of rights were broadcast.
+ * @change: For each key the last such change: its epoch and what it did, see
+ *	pkey_change(). Written before @epoch.
+ * @issues: How often a key was handed out.
+ * @issued: For each key the value of @issues when it was last handed out.
+ * @id: A random number that tells this history of epochs from others. Signal
+ *	frames carry it; a child has its parent's, with the epochs.
+ */
+struct mm_pkeys {
+	atomic64_t	map;
+	atomic_t	mappings[PKEY_MAP_KEYS];
+	struct mutex	lock;
+	u64		epoch;
+	u64		change[PKEY_MAP_KEYS];
+	u64		issues;
+	u64		issued[PKEY_MAP_KEYS];
+	u32		id;
+};
 
 static inline bool arch_pkeys_enabled(void)
 {
@@ -29,18 +67,31 @@ static inline int vma_pkey(struct vm_area_struct *vma)
 	return (vma->vm_flags & ARCH_VM_PKEY_FLAGS) >> VM_PKEY_SHIFT;
 }
 
-static inline union pkey_map mm_pkey_map(struct mm_struct *mm)
+/* The keys of an mm, or NULL. Pairs with the cmpxchg() of mm_pkeys_create(). */
+static inline struct mm_pkeys *mm_pkeys(struct mm_struct *mm)
 {
-	return (union pkey_map){ .word = atomic64_read(&mm->context.pkey_map) };
+	return smp_load_acquire(&mm->context.pkeys);
 }
 
-/* What pkey_mprotect() adds to the count of mappings, in its upper half. */
-#define PKEY_ATTACHING		BIT_ULL(32)
-
-/* How many mappings carry the key? */
-static inline unsigned int mm_pkey_mappings(struct mm_struct *mm, int pkey)
+static inline union pkey_map pkeys_map(struct mm_pkeys *pkeys)
 {
-	return lower_32_bits(atomic64_read(&mm->context.pkey_mappings[pkey]));
+	return (union pkey_map){ .word = atomic64_read(&pkeys->map) };
+}
+
+/* A new mm, which may be a byte copy of another, has no keys yet. */
+static inline void mm_pkeys_init(struct mm_struct *mm)
+{
+	mm->context.pkeys = NULL;
+}
+
+struct mm_pkeys *mm_pkeys_create(struct mm_struct *mm);
+int __mm_pkeys_dup(struct mm_struct *oldmm, struct mm_struct *mm);
+void mm_pkeys_free(struct mm_struct *mm);
+
+/* fork(): the child gets the keys of its parent (contract E1). */
+static inline int mm_pkeys_dup(struct mm_struct *oldmm, struct mm_struct *mm)
+{
+	return mm_pkeys(oldmm) ? __mm_pkeys_dup(oldmm, mm) : 0;
 }
 
 #ifdef CONFIG_DEBUG_VM
@@ -51,39 +102,184 @@ static inline void mm_pkeys_check(struct mm_struct *mm)
 }
 #endif
 
-/* The mm is new, nobody else can see it. It may be a byte copy of another. */
-static inline void mm_pkeys_init(struct mm_struct *mm)
+/*
+ * The mappings of each key
+ * ------------------------
+ * The kernel never takes a key for clean that a page table or TLB still holds.
+ * The counts change with vm_flags. mprotect() changes those before the page
+ * tables, so it pins the keys concerned until the TLBs are flushed.
+ */
+
+/* Count a mapping in, under the key that its vm_flags say. */
+static inline void vma_pkey_account(struct vm_area_struct *vma)
 {
-	atomic64_set(&mm->context.pkey_map, pkey_map_init().word);
-	memset(mm->context.pkey_mappings, 0, sizeof(mm->context.pkey_mappings));
-	memset(mm->context.pkey_reissued, 0, sizeof(mm->context.pkey_reissued));
-	mm->context.pkey_epoch = 0;
-	mutex_init(&mm->context.pkey_reissue_lock);
+	int pkey = vma_pkey(vma);
+
+	if (unlikely(pkey != ARCH_DEFAULT_PKEY))
+		atomic_inc(&vma->vm_mm->context.pkeys->mappings[pkey]);
 }
 
-void mm_pkeys_dup(struct mm_struct *oldmm, struct mm_struct *mm);
-void pkeys_copy_thread(struct task_struct *p);
+/* Count a mapping out. Its page table entries are gone from all TLBs. */
+static inline void vma_pkey_unaccount(struct vm_area_struct *vma)
+{
+	int pkey = vma_pkey(vma);
 
-/* execve(): the re-issues of the new mm are counted from 1. */
+	if (likely(pkey == ARCH_DEFAULT_PKEY))
+		return;
+
+	/* The TLB flush, or the pin, comes first: pairs with mm_pkey_choose(). */
+	smp_mb__before_atomic();
+	atomic_dec(&vma->vm_mm->context.pkeys->mappings[pkey]);
+}
+
+int __vma_pkey_move(struct vm_area_struct *vma, struct mm_struct *mm);
+
+/**
+ * vma_pkey_move() - fork(): move a copied mapping to the child
+ * @vma: The copy, from vm_area_dup(), counted in its old mm.
+ * @mm: The child's, which nobody else sees yet.
+ *
+ * Sets vma->vm_mm, and moves the count of the key.
+ *
+ * Context: mmap_lock of both address spaces held for writing.
+ * Return: 0, or -ENOMEM; then @vma is as it was.
+ */
+static inline int vma_pkey_move(struct vm_area_struct *vma, struct mm_struct *mm)
+{
+	if (unlikely(vma_pkey(vma) != ARCH_DEFAULT_PKEY))
+		return __vma_pkey_move(vma, mm);
+
+	vma->vm_mm = mm;
+	return 0;
+}
+
+bool __mm_pkey_pin(struct mm_struct *mm, int pkey);
+
+/**
+ * mm_pkey_pin() - May user space attach this key? If so, pin it
+ * @mm: The address space of the current task.
+ * @pkey: Any number.
+ *
+ * Looking and pinning are one atomic step: a key that is freed before is refused,
+ * without any effect; one that is freed later is not handed out as clean until
+ * mm_pkeys_unpin().
+ *
+ * Context: Process context, mmap_lock held for writing (contract C3).
+ * Return: False if @pkey may not be attached to mappings (contract C1).
+ */
+#define mm_pkey_pin mm_pkey_pin
+static inline bool mm_pkey_pin(struct mm_struct *mm, int pkey)
+{
+	if (pkey == ARCH_DEFAULT_PKEY)
+		return arch_pkeys_enabled();
+
+	return __mm_pkey_pin(mm, pkey);
+}
+
+void __mm_pkeys_unpin(struct mm_pkeys *pkeys);
+
+/* The mprotect() that pinned keys is done, and the TLBs are flushed. */
+static inline void mm_pkeys_unpin(struct mm_struct *mm)
+{
+	struct mm_pkeys *pkeys = mm_pkeys(mm);
+
+	if (unlikely(pkeys) && pkeys_map(pkeys).pinned)
+		__mm_pkeys_unpin(pkeys);
+}
+
+void __vma_pkey_pin(struct vm_area_struct *vma);
+
+/*
+ * mprotect() is about to change the vm_flags of some or all of @vma. If the key
+ * changes, pin the old one: page tables and TLBs have it until the end.
+ */
+static inline void vma_pkey_pin(struct vm_area_struct *vma, vm_flags_t newflags)
+{
+	if (unlikely((vma->vm_flags ^ newflags) & ARCH_VM_PKEY_FLAGS))
+		__vma_pkey_pin(vma);
+}
+
+/* Move the count of a mapping from the key it has to the one it is about to get. */
+static inline void vma_pkey_change(struct vm_area_struct *vma, vm_flags_t newflags)
+{
+	int pkey = (newflags & ARCH_VM_PKEY_FLAGS) >> VM_PKEY_SHIFT;
+
+	if (likely(!((vma->vm_flags ^ newflags) & ARCH_VM_PKEY_FLAGS)))
+		return;
+
+	if (pkey != ARCH_DEFAULT_PKEY)
+		atomic_inc(&vma->vm_mm->context.pkeys->mappings[pkey]);
+	vma_pkey_unaccount(vma);
+}
+
+/*
+ * Changes of rights
+ * -----------------
+ * See the top comment of arch/x86/mm/pkeys.c.
+ */
+
+DECLARE_STATIC_KEY_FALSE(pkeys_broadcast_key);
+void __pkeys_sync(void);
+
+/**
+ * pkeys_sync() - Apply changes of rights before anything acts for the current task
+ *
+ * Context: Any task, process context, no lock needed. PKRU is the task's own: the
+ * kernel has not opened keys for itself.
+ */
+#define pkeys_sync pkeys_sync
+static __always_inline void pkeys_sync(void)
+{
+	if (static_branch_unlikely(&pkeys_broadcast_key))
+		__pkeys_sync();
+}
+
+void __pkeys_task_visible(struct task_struct *p, struct mm_pkeys *pkeys);
+
+/**
+ * pkeys_task_visible() - A new task has been added to the task list
+ * @p: The task. It does not run yet.
+ *
+ * Case (B) of arch/x86/mm/pkeys.c.
+ *
+ * Context: tasklist_lock held for writing, and siglock.
+ */
+static inline void pkeys_task_visible(struct task_struct *p)
+{
+	struct mm_pkeys *pkeys;
+
+	if (!p->mm)
+		return;
+
+	/* (B): the list first, then the epoch. Pairs with mm_pkeys_notify(). */
+	smp_mb();
+	pkeys = mm_pkeys(p->mm);
+	if (pkeys)
+		__pkeys_task_visible(p, pkeys);
+}
+
+/* execve(): the new mm counts its epochs and issues from 0. */
 static inline void pkeys_flush_thread(void)
 {
 	current->thread.pkey_epoch = 0;
+	current->thread.pkey_issues = 0;
 }
-
-#define pkeys_task_visible pkeys_task_visible
-void pkeys_task_visible(struct task_struct *p);
 
 /* A signal frame is made: say in it how old the rights are that it holds. */
 static inline void pkeys_save_sigframe(struct _fpx_sw_bytes *sw_bytes, u32 pkru)
 {
+	struct mm_pkeys *pkeys = mm_pkeys(current->mm);
+
 	if (!arch_pkeys_enabled())
 		return;
 
-	sw_bytes->pkey_stamp = current->thread.pkey_epoch + 1;
 	sw_bytes->pkru = pkru;
+	sw_bytes->pkey_id = pkeys ? pkeys->id : 0;
+	sw_bytes->pkey_stamp = current->thread.pkey_epoch + 1;
 }
 
-void __pkeys_restore_sigframe(const struct _fpx_sw_bytes *sw_bytes, u64 epoch);
+void __pkeys_restore_sigframe(const struct _fpx_sw_bytes *sw_bytes,
+			      struct mm_pkeys *pkeys);
 
 /**
  * pkeys_restore_sigframe() - sigreturn has loaded PKRU from a signal frame
@@ -93,24 +289,32 @@ void __pkeys_restore_sigframe(const struct _fpx_sw_bytes *sw_bytes, u64 epoch);
  */
 static inline void pkeys_restore_sigframe(const struct _fpx_sw_bytes *sw_bytes)
 {
-	/* Pairs with mm_pkey_stamp(): the keys are read after this. */
-	u64 epoch = smp_load_acquire(&current->mm->context.pkey_epoch);
+	struct mm_pkeys *pkeys = mm_pkeys(current->mm);
 
-	/* Nothing was re-issued since, or the frame does not say. */
-	if (likely(sw_bytes->pkey_stamp == epoch + 1 || !sw_bytes->pkey_stamp))
-		return;
-
-	__pkeys_restore_sigframe(sw_bytes, epoch);
+	/* A frame without a stamp was built by the program. It is restored as it is. */
+	if (unlikely(pkeys) && sw_bytes->pkey_stamp)
+		__pkeys_restore_sigframe(sw_bytes, pkeys);
 }
 
-/* May user space attach the key? For do_mprotect_pkey(). */
-static inline bool mm_pkey_is_allocated(struct mm_struct *mm, int pkey)
+/*
+ * Signal delivery opens all keys to write the frame. What the task executes next
+ * is a signal handler, with the initial rights (contract K1).
+ */
+static inline void pkeys_begin_sigframe(void)
 {
-	return pkey_map_attachable(mm_pkey_map(mm), pkey);
+	WRITE_ONCE(current->thread.pkey_sigframe, true);
+}
+
+static inline void pkeys_end_sigframe(void)
+{
+	WRITE_ONCE(current->thread.pkey_sigframe, false);
 }
 
 int proc_pid_pkeys(struct seq_file *m, struct pid_namespace *ns, struct pid *pid,
 		   struct task_struct *task);
+int proc_tid_pkeys(struct seq_file *m, struct pid_namespace *ns, struct pid *pid,
+		   struct task_struct *task);
+void pkeys_trace_violation(struct vm_area_struct *vma, unsigned long address);
 
 int execute_only_pkey(struct mm_struct *mm);
 int __arch_override_mprotect_pkey(struct vm_area_struct *vma, int prot);
@@ -138,127 +342,72 @@ static inline int arch_override_mprotect_pkey(struct vm_area_struct *vma, int pr
 int arch_pkey_alloc(unsigned long access_rights);
 int arch_pkey_free(int pkey);
 
+#define arch_pkey_set_rights arch_pkey_set_rights
+int arch_pkey_set_rights(unsigned long pkey, unsigned long access_rights);
+int arch_pkey_set_scope(unsigned long scope);
+int arch_pkey_scope(void);
+void pkeys_secure_exec(struct mm_struct *mm);
+
 /**
- * arch_pkey_get() - Keep a key from being re-issued while it is attached
- * @pkey: Any number.
+ * pkey_open_default() - Open key 0 for the kernel's own accesses to user memory
  *
- * From here on a key that is allocated is not clean (contract F1), if it is freed,
- * until its new mappings are counted:
+ * A thread may close key 0, which its registered rseq memory usually has.
  *
- *	pkey_mprotect(p, n, prot, 5)         another task
- *	  5 is allocated
- *	                                     pkey_free(5)
- *	                                     pkey_alloc(): no mapping has 5
- *	                                       5 is handed out as clean
- *	  a mapping of p gets key 5
- *
- * What counts is the second look at the map, by do_mprotect_pkey() under mmap_lock:
- * this counts, then that looks; pkey_alloc() reads the map, then the count. The
- * first look, here, keeps calls with a wrong key from disturbing the count.
- *
- * Context: Process context, no lock needed. Undone by arch_pkey_put().
- * Return: False if @pkey may not be attached to mappings (contract C1).
+ * Context: The current task, which may be preempted meanwhile.
+ * Return: The rights before, for pkey_restore_default().
  */
-static inline bool arch_pkey_get(int pkey)
+#define pkey_open_default pkey_open_default
+static inline u32 pkey_open_default(void)
 {
-	struct mm_struct *mm = current->mm;
+	u32 pkru = read_pkru();
 
-	if (!mm_pkey_is_allocated(mm, pkey))
-		return false;
-
-	/* A locked instruction, so a full barrier on x86. */
-	if (pkey != ARCH_DEFAULT_PKEY)
-		atomic64_add(PKEY_ATTACHING, &mm->context.pkey_mappings[pkey]);
-	return true;
+	/* What the thread may do with key 0 meanwhile (contract K1). */
+	WRITE_ONCE(current->thread.pkey_default_rights, pkru & (PKRU_AD_BIT | PKRU_WD_BIT));
+	write_pkru(pkru & ~(PKRU_AD_BIT | PKRU_WD_BIT));
+	return pkru;
 }
 
-/* The key is attached, or could not be. */
-static inline void arch_pkey_put(int pkey)
-{
-	if (pkey != ARCH_DEFAULT_PKEY)
-		atomic64_sub(PKEY_ATTACHING, &current->mm->context.pkey_mappings[pkey]);
-}
-
-/* Count a mapping in, under the key that its vm_flags say. */
-#define vma_pkey_add vma_pkey_add
-static inline void vma_pkey_add(struct vm_area_struct *vma)
-{
-	int pkey = vma_pkey(vma);
-
-	if (unlikely(pkey != ARCH_DEFAULT_PKEY))
-		atomic64_inc(&vma->vm_mm->context.pkey_mappings[pkey]);
-}
-
-/* Count a mapping out. Its page table entries are gone from all TLBs. */
-static inline void vma_pkey_del(struct vm_area_struct *vma)
-{
-	int pkey = vma_pkey(vma);
-
-	if (unlikely(pkey != ARCH_DEFAULT_PKEY))
-		atomic64_dec(&vma->vm_mm->context.pkey_mappings[pkey]);
-}
-
-/*
- * Count a mapping over from the key it has to the one it is about to get.
- * arch_pkey_get() keeps the new key from going, mm_pkey_hold() the old.
+/**
+ * pkey_restore_default() - Give key 0 the rights back that it had
+ * @rights: From pkey_open_default().
+ *
+ * Rights to other keys, which may have changed meanwhile, stay as they are.
  */
-static inline void vma_pkey_change(struct vm_area_struct *vma, unsigned long newflags)
+static inline void pkey_restore_default(u32 rights)
 {
-	int pkey = (newflags & ARCH_VM_PKEY_FLAGS) >> VM_PKEY_SHIFT;
+	u32 mask = PKRU_AD_BIT | PKRU_WD_BIT;
 
-	if (likely(!((vma->vm_flags ^ newflags) & ARCH_VM_PKEY_FLAGS)))
-		return;
-
-	if (pkey != ARCH_DEFAULT_PKEY)
-		atomic64_inc(&vma->vm_mm->context.pkey_mappings[pkey]);
-	vma_pkey_del(vma);
+	write_pkru((read_pkru() & ~mask) | (rights & mask));
+	WRITE_ONCE(current->thread.pkey_default_rights, 0);
 }
 
-/*
- * mprotect() is about to change the key of some or all of @vma. Until
- * mm_pkeys_release() the old key stays counted: page table entries and TLBs
- * still have it. @held has one bit for each key that is kept so: one count more
- * is enough, however many mappings had it. Under mmap_lock held for writing.
- */
-static inline void mm_pkey_hold(struct vm_area_struct *vma, unsigned long newflags,
-				unsigned long *held)
+/* Has the current task closed key 0? */
+static inline bool pkey_default_is_closed(void)
 {
-	unsigned long pkey = BIT(vma_pkey(vma));
-
-	if (likely(!((vma->vm_flags ^ newflags) & ARCH_VM_PKEY_FLAGS)) || *held & pkey)
-		return;
-
-	*held |= pkey;
-	vma_pkey_add(vma);
-}
-
-/* mprotect() is done, and the TLBs are flushed. */
-static inline void mm_pkeys_release(struct mm_struct *mm, unsigned long held)
-{
-	for (held &= ~BIT(ARCH_DEFAULT_PKEY); unlikely(held); held &= held - 1)
-		atomic64_dec(&mm->context.pkey_mappings[__ffs(held)]);
+	return read_pkru() & (PKRU_AD_BIT | PKRU_WD_BIT);
 }
 
 #else
 
-/* What the rest of x86 calls, in a kernel without keys. */
+/* What the rest of x86 calls, in a kernel without protection keys. */
 struct _fpx_sw_bytes;
 struct mm_struct;
-struct task_struct;
+struct vm_area_struct;
 
 static inline void mm_pkeys_init(struct mm_struct *mm)
 {
 }
 
-static inline void mm_pkeys_dup(struct mm_struct *oldmm, struct mm_struct *mm)
+static inline int mm_pkeys_dup(struct mm_struct *oldmm, struct mm_struct *mm)
+{
+	return 0;
+}
+
+static inline void mm_pkeys_free(struct mm_struct *mm)
 {
 }
 
 static inline void mm_pkeys_check(struct mm_struct *mm)
-{
-}
-
-static inline void pkeys_copy_thread(struct task_struct *p)
 {
 }
 
@@ -271,6 +420,18 @@ static inline void pkeys_save_sigframe(struct _fpx_sw_bytes *sw_bytes, u32 pkru)
 }
 
 static inline void pkeys_restore_sigframe(const struct _fpx_sw_bytes *sw_bytes)
+{
+}
+
+static inline void pkeys_begin_sigframe(void)
+{
+}
+
+static inline void pkeys_end_sigframe(void)
+{
+}
+
+static inline void pkeys_trace_violation(struct vm_area_struct *vma, unsigned long address)
 {
 }
 

@@ -25,7 +25,7 @@ static const int never_a_key[] = {
 	INT_MAX - 15, INT_MAX,
 };
 
-/* A1: each bit of flags is refused, whatever the rights. */
+/* A1: each bit of flags is refused, whatever the rights are. */
 TEST(alloc_rejects_each_flag)
 {
 	const uint32_t pkru = pkru_save();
@@ -61,7 +61,7 @@ TEST(alloc_rejects_each_unknown_right)
 	EXPECT_EQ(pkru, pkru_save());
 }
 
-/* A1: several unknown bits, in either argument and in both. */
+/* A1: several unknown bits are refused, in either argument and in both. */
 TEST(alloc_rejects_combined_garbage)
 {
 	const pkey_arg_t garbage[] = {
@@ -82,7 +82,7 @@ TEST(alloc_rejects_combined_garbage)
 	}
 }
 
-/* A1: with no key left, for whatever reason, bad arguments still give EINVAL. */
+/* A1: bad arguments give EINVAL also when no key is left. */
 TEST(alloc_checks_arguments_before_space)
 {
 	int bit;
@@ -105,13 +105,24 @@ TEST(alloc_checks_arguments_before_space)
 	}
 }
 
-/* A1: a refused call takes no key and makes none a used one. */
-TEST(alloc_refused_takes_no_key)
+FIXTURE(alloc)
 {
-	int i;
+};
 
+FIXTURE_SETUP(alloc)
+{
 	if (!pku_enabled())
 		SKIP(return, NO_PKU);
+}
+
+FIXTURE_TEARDOWN(alloc)
+{
+}
+
+/* A1: a refused call takes no key and makes none a used one. */
+TEST_F(alloc, refused_takes_no_key)
+{
+	int i;
 
 	for (i = 0; i < 2 * PKEY_NR; i++) {
 		EXPECT_EQ(-1, sys_pkey_alloc(UNKNOWN_BIT, 0));
@@ -123,7 +134,7 @@ TEST(alloc_refused_takes_no_key)
 	EXPECT_EQ(2, sys_pkey_alloc(0, 0));
 }
 
-/* A2: with good arguments there is either a key or ENOSPC, on each machine. */
+/* A2: good arguments give either a key or ENOSPC, on every machine. */
 TEST(alloc_is_always_safe_to_call)
 {
 	pkey_arg_t rights;
@@ -141,15 +152,12 @@ TEST(alloc_is_always_safe_to_call)
 	}
 }
 
-/* A3: 15 keys at once, none twice, never 0. */
-TEST(alloc_gives_15_keys_at_once)
+/* A3: a process can hold 15 keys at once. None comes twice, and 0 never comes. */
+TEST_F(alloc, gives_15_keys_at_once)
 {
 	unsigned int mask = 0;
 	int keys[PKEY_NR];
 	int i, nr;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	nr = pkey_take_all(keys);
 	ASSERT_EQ(PKEY_MAX, nr);
@@ -162,13 +170,10 @@ TEST(alloc_gives_15_keys_at_once)
 	EXPECT_EQ(PKEY_MASK_ALL, pkey_attachable_mask());
 }
 
-/* A3: 14 keys for a process that has an execute-only mapping. */
-TEST(alloc_gives_14_keys_beside_execute_only)
+/* A3: a process that has an execute-only mapping can hold 14 keys. */
+TEST_F(alloc, gives_14_keys_beside_execute_only)
 {
 	void *code;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	code = pkey_map_code(PROT_EXEC);
 	ASSERT_TRUE(!!code);
@@ -178,14 +183,11 @@ TEST(alloc_gives_14_keys_beside_execute_only)
 	EXPECT_EQ(ENOSPC, errno);
 }
 
-/* A4: all keys taken: ENOSPC, each time and for all rights. */
-TEST(alloc_full_gives_enospc)
+/* A4: when all keys are taken each call gives ENOSPC, for all rights. */
+TEST_F(alloc, full_gives_enospc)
 {
 	pkey_arg_t rights;
 	int i;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
 	for (i = 0; i < 3; i++) {
@@ -197,13 +199,10 @@ TEST(alloc_full_gives_enospc)
 	EXPECT_EQ(PKEY_MASK_ALL, pkey_attachable_mask());
 }
 
-/* A4: one key given back is one key to be had, not more. */
-TEST(alloc_full_then_one_freed)
+/* A4: when one key is freed, one call succeeds and the next does not. */
+TEST_F(alloc, full_then_one_freed)
 {
 	int pkey;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
 	for (pkey = 1; pkey <= PKEY_MAX; pkey++) {
@@ -223,24 +222,15 @@ FIXTURE_VARIANT(rights)
 	pkey_arg_t value;
 };
 
-FIXTURE_VARIANT_ADD(rights, none_disabled) {
-	.value = 0,
-};
-
-FIXTURE_VARIANT_ADD(rights, access_disabled) {
-	.value = PKEY_DISABLE_ACCESS,
-};
-
-FIXTURE_VARIANT_ADD(rights, write_disabled) {
-	.value = PKEY_DISABLE_WRITE,
-};
-
-FIXTURE_VARIANT_ADD(rights, both_disabled) {
-	.value = PKEY_DISABLE_ACCESS | PKEY_DISABLE_WRITE,
-};
+FIXTURE_VARIANT_ADD(rights, none_disabled) { .value = 0 };
+FIXTURE_VARIANT_ADD(rights, access_disabled) { .value = PKEY_DISABLE_ACCESS };
+FIXTURE_VARIANT_ADD(rights, write_disabled) { .value = PKEY_DISABLE_WRITE };
+FIXTURE_VARIANT_ADD(rights, both_disabled) { .value = PKEY_RIGHTS_MASK };
 
 FIXTURE_SETUP(rights)
 {
+	if (!pku_enabled())
+		SKIP(return, NO_PKU);
 }
 
 FIXTURE_TEARDOWN(rights)
@@ -253,9 +243,6 @@ TEST_F(rights, alloc_sets_two_bits)
 	uint32_t before, after;
 	int i, pkey;
 	size_t p;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	for (p = 0; p < ARRAY_SIZE(pkru_patterns); p++) {
 		before = pkru_patterns[p];
@@ -279,15 +266,12 @@ TEST_F(rights, alloc_rights_of_each_key)
 {
 	int pkey, i;
 
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
-
 	for (i = 0; i < PKEY_MAX; i++) {
 		pkey = sys_pkey_alloc(0, variant->value);
 		ASSERT_LE(1, pkey);
 		EXPECT_EQ(variant->value, pkru_get_rights(pkey));
 	}
-	/* Those of the first have not been lost on the way to the last. */
+	/* The rights to the first key have not been lost meanwhile. */
 	for (pkey = 1; pkey <= PKEY_MAX; pkey++)
 		EXPECT_EQ(variant->value, pkru_get_rights(pkey));
 }
@@ -296,9 +280,6 @@ TEST_F(rights, alloc_rights_of_each_key)
 TEST_F(rights, alloc_full_leaves_pkru)
 {
 	size_t p;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
 	for (p = 0; p < ARRAY_SIZE(pkru_patterns); p++) {
@@ -313,9 +294,6 @@ TEST_F(rights, alloc_full_leaves_pkru)
 TEST_F(rights, alloc_rejected_leaves_pkru)
 {
 	size_t p;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	for (p = 0; p < ARRAY_SIZE(pkru_patterns); p++) {
 		wrpkru(pkru_patterns[p]);
@@ -382,17 +360,14 @@ static int alloc_with_key0_denied(void *arg)
 	return 0;
 }
 
-/* A5: the bits of key 0 are user space's too, and stay. */
-TEST(alloc_leaves_the_bits_of_key_0)
+/* A5: pkey_alloc() does not change the bits of key 0 either. */
+TEST_F(alloc, leaves_the_bits_of_key_0)
 {
 	static struct key0_call call;
 	const size_t pages = 16;
 	int status;
 	char *stack;
 	pid_t pid;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	stack = pkey_map(pages, PROT_READ | PROT_WRITE);
 	ASSERT_TRUE(!!stack);
@@ -406,68 +381,53 @@ TEST(alloc_leaves_the_bits_of_key_0)
 }
 
 /* A6: a fresh process gets 1, 2, 3 and so on. */
-TEST(alloc_fresh_process_counts_up)
+TEST_F(alloc, fresh_process_counts_up)
 {
 	int pkey;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	for (pkey = 1; pkey <= PKEY_MAX; pkey++)
 		EXPECT_EQ(pkey, sys_pkey_alloc(0, pkey & PKEY_RIGHTS_MASK));
 }
 
-/* A6: a key that was freed comes after those never used. */
-TEST(alloc_prefers_a_key_never_used)
+/* A6: a key that was freed is the next one, before those that were never used. */
+TEST_F(alloc, prefers_the_lowest_key)
 {
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
-
 	ASSERT_EQ(1, sys_pkey_alloc(0, 0));
 	ASSERT_EQ(0, sys_pkey_free(1));
-	EXPECT_EQ(2, sys_pkey_alloc(0, 0));
+	EXPECT_EQ(1, sys_pkey_alloc(0, 0));
 }
 
-/* A6: the same for each of the 15 keys in turn. */
-TEST(alloc_goes_through_all_keys_before_any_again)
+/* A6: this holds for each of the 15 keys. */
+TEST_F(alloc, gives_each_key_again_at_once)
 {
 	int pkey;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	for (pkey = 1; pkey <= PKEY_MAX; pkey++) {
 		ASSERT_EQ(pkey, sys_pkey_alloc(0, 0));
 		ASSERT_EQ(0, sys_pkey_free(pkey));
+		ASSERT_EQ(pkey, sys_pkey_alloc(0, 0));
 	}
-	EXPECT_EQ(1, sys_pkey_alloc(0, 0));
-	EXPECT_EQ(2, sys_pkey_alloc(0, 0));
 }
 
-/* A6: with keys in use between them, first the unused, then the freed. */
-TEST(alloc_unused_first_then_lowest_freed)
+/* A6: freed keys come before higher ones that were never used, and by number. */
+TEST_F(alloc, freed_and_never_used_by_number)
 {
+	const int order[] = { 2, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 };
+	size_t i;
 	int pkey;
 
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
-
-	for (pkey = 1; pkey <= 5; pkey++)
+	for (pkey = 1; pkey <= 6; pkey++)
 		ASSERT_EQ(pkey, sys_pkey_alloc(0, 0));
+	ASSERT_EQ(0, sys_pkey_free(6));
 	ASSERT_EQ(0, sys_pkey_free(4));
 	ASSERT_EQ(0, sys_pkey_free(2));
-	for (pkey = 6; pkey <= PKEY_MAX; pkey++)
-		EXPECT_EQ(pkey, sys_pkey_alloc(0, 0));
-	EXPECT_EQ(2, sys_pkey_alloc(0, 0));
-	EXPECT_EQ(4, sys_pkey_alloc(0, 0));
+	for (i = 0; i < ARRAY_SIZE(order); i++)
+		EXPECT_EQ(order[i], sys_pkey_alloc(0, 0));
 }
 
-/* A6: when all were used, the lowest of the freed, in whatever order freed. */
-TEST(alloc_lowest_of_the_freed)
+/* A6: when all keys were used the lowest freed one comes, in whatever order freed. */
+TEST_F(alloc, lowest_of_the_freed)
 {
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
-
 	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
 	ASSERT_EQ(0, sys_pkey_free(9));
 	ASSERT_EQ(0, sys_pkey_free(15));
@@ -479,13 +439,24 @@ TEST(alloc_lowest_of_the_freed)
 	EXPECT_EQ(15, sys_pkey_alloc(0, 0));
 }
 
-/* B1: values out of range, also those that a shift would wrap to a key. */
-TEST(free_rejects_what_is_no_key)
+FIXTURE(free)
 {
-	size_t i;
+};
 
+FIXTURE_SETUP(free)
+{
 	if (!pku_enabled())
 		SKIP(return, NO_PKU);
+}
+
+FIXTURE_TEARDOWN(free)
+{
+}
+
+/* B1: values out of range are refused, also those that a shift would wrap to a key. */
+TEST_F(free, rejects_what_is_no_key)
+{
+	size_t i;
 
 	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
 	for (i = 0; i < ARRAY_SIZE(never_a_key); i++) {
@@ -497,29 +468,23 @@ TEST(free_rejects_what_is_no_key)
 	EXPECT_EQ(PKEY_MASK_ALL, pkey_attachable_mask());
 }
 
-/* B1: keys that were never allocated. */
-TEST(free_rejects_unallocated)
+/* B1: keys that were never allocated are refused. */
+TEST_F(free, rejects_unallocated)
 {
 	int pkey;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	for (pkey = 1; pkey <= PKEY_MAX; pkey++) {
 		EXPECT_EQ(-1, sys_pkey_free(pkey));
 		EXPECT_EQ(EINVAL, errno);
 	}
-	/* Nor does that make them used ones. */
+	EXPECT_STREQ("-", pkey_state(1));
 	EXPECT_EQ(1, sys_pkey_alloc(0, 0));
 }
 
-/* B1: keys that were freed before. */
-TEST(free_rejects_freed)
+/* B1: keys that have been freed before are refused. */
+TEST_F(free, rejects_freed)
 {
 	int pkey;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
 	for (pkey = 1; pkey <= PKEY_MAX; pkey++) {
@@ -530,24 +495,18 @@ TEST(free_rejects_freed)
 	EXPECT_EQ(PKEY_MASK_DEFAULT, pkey_attachable_mask());
 }
 
-/* B1: key 0 is not user space's to free, and never comes from pkey_alloc(). */
-TEST(free_rejects_key_0)
+/* B1: key 0 cannot be freed, and pkey_alloc() never gives it. */
+TEST_F(free, rejects_key_0)
 {
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
-
 	EXPECT_EQ(-1, sys_pkey_free(0));
 	EXPECT_EQ(EINVAL, errno);
 	EXPECT_EQ(1, sys_pkey_alloc(0, 0));
 	EXPECT_EQ(1u << 0 | 1u << 1, pkey_attachable_mask());
 }
 
-/* B1: the same when no other key is left. */
-TEST(free_rejects_key_0_when_full)
+/* B1: key 0 cannot be freed when no other key is left. */
+TEST_F(free, rejects_key_0_when_full)
 {
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
-
 	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
 	EXPECT_EQ(-1, sys_pkey_free(0));
 	EXPECT_EQ(EINVAL, errno);
@@ -555,14 +514,11 @@ TEST(free_rejects_key_0_when_full)
 	EXPECT_EQ(ENOSPC, errno);
 }
 
-/* B1: the execute-only key is the kernel's. */
-TEST(free_rejects_execute_only_key)
+/* B1: user space cannot free the execute-only key. */
+TEST_F(free, rejects_execute_only_key)
 {
 	void *code;
 	int pkey;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	code = pkey_map_code(PROT_EXEC);
 	ASSERT_TRUE(!!code);
@@ -570,7 +526,7 @@ TEST(free_rejects_execute_only_key)
 	ASSERT_LE(1, pkey);
 	EXPECT_EQ(-1, sys_pkey_free(pkey));
 	EXPECT_EQ(EINVAL, errno);
-	/* Nor is key 0 user space's beside it. */
+	/* Key 0 cannot be freed beside it. */
 	EXPECT_EQ(-1, sys_pkey_free(0));
 	EXPECT_EQ(EINVAL, errno);
 	EXPECT_EQ(PKEY_MAX - 1, pkey_count_free());
@@ -578,13 +534,10 @@ TEST(free_rejects_execute_only_key)
 }
 
 /* B1: a refused call changes neither PKRU nor what is allocated. */
-TEST(free_rejected_changes_nothing)
+TEST_F(free, rejected_changes_nothing)
 {
 	const unsigned int mask = 1u << 0 | 1u << 1 | 1u << 3;
 	size_t i, p;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	ASSERT_EQ(1, sys_pkey_alloc(0, 0));
 	ASSERT_EQ(2, sys_pkey_alloc(0, 0));
@@ -604,14 +557,11 @@ TEST(free_rejected_changes_nothing)
 }
 
 /* B2: a freed key cannot be attached, all others still can. */
-TEST(free_makes_key_unattachable)
+TEST_F(free, makes_key_unattachable)
 {
 	unsigned int mask = PKEY_MASK_ALL;
 	void *page;
 	int pkey;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	page = pkey_map(1, PROT_READ);
 	ASSERT_TRUE(!!page);
@@ -626,13 +576,10 @@ TEST(free_makes_key_unattachable)
 }
 
 /* B2: PKRU does not change at the free. */
-TEST(free_leaves_pkru)
+TEST_F(free, leaves_pkru)
 {
 	int pkey;
 	size_t p;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	for (p = 0; p < ARRAY_SIZE(pkru_patterns); p++) {
 		ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
@@ -645,13 +592,10 @@ TEST(free_leaves_pkru)
 }
 
 /* B2: mappings that carry the key do not keep it from being freed. */
-TEST(free_succeeds_while_mapped)
+TEST_F(free, succeeds_while_mapped)
 {
 	void *page;
 	int pkey;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	page = pkey_map(1, PROT_READ | PROT_WRITE);
 	ASSERT_TRUE(!!page);
@@ -665,19 +609,16 @@ TEST(free_succeeds_while_mapped)
 	EXPECT_EQ(-1, sys_pkey_mprotect(page, pkey_page_size(), PROT_READ, pkey));
 	EXPECT_EQ(EINVAL, errno);
 
-	/* The mapping is as before, key and all. */
+	/* The mapping has not changed, and still has the key. */
 	EXPECT_EQ(pkey, pkey_of(page));
 	EXPECT_TRUE(pkey_can(PKEY_READ, page));
 	EXPECT_TRUE(pkey_refused(PKEY_WRITE, page, pkey));
 }
 
-/* B2: what was freed can be had again, all of it. */
-TEST(free_all_then_alloc_all)
+/* B2: all keys that were freed can be allocated again. */
+TEST_F(free, all_then_alloc_all)
 {
 	int pkey, round;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	for (round = 0; round < 4; round++) {
 		ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What goes wrong when a protection key is handed out again, shown on the kernel
- * that this runs on. Three short stories, each told by what really happens: what
- * can be read is read, what is forbidden raises SIGSEGV.
+ * Four situations in which programs with protection keys fail on earlier kernels,
+ * tried out on the kernel that this runs on: a key is handed out again while a mapping
+ * carries it, and while a thread has rights to it; key 0 is freed; a thread is older
+ * than the key of the memory that it uses. Forbidden accesses raise SIGSEGV.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -14,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -24,8 +26,13 @@
 #define __NR_pkey_free		331
 #endif
 
+#ifndef PR_PKEY
+#define PR_PKEY			0x504b4559
+#define PR_PKEY_SET_SCOPE	2
+#define PR_PKEY_SCOPE_PROCESS	1
+#endif
+
 #define PAGE			4096
-#define NR_KEYS			15
 #ifndef PKEY_DISABLE_ACCESS
 #define PKEY_DISABLE_ACCESS	1
 #endif
@@ -83,17 +90,6 @@ static bool can_read(const char *page)
 	return read;
 }
 
-/* Every key has been used once: no key is new any more. */
-static void use_all_keys(void)
-{
-	int keys[NR_KEYS], i;
-
-	for (i = 0; i < NR_KEYS; i++)
-		keys[i] = key_alloc();
-	for (i = 0; i < NR_KEYS; i++)
-		key_free(keys[i]);
-}
-
 static void mapped_key(void)
 {
 	int old = key_alloc(), new;
@@ -128,7 +124,6 @@ static void stale_rights(void)
 	pthread_t thread;
 	int key, new;
 
-	use_all_keys();
 	key = key_alloc();
 	printf("2 A thread has rights to key %d. The key is freed.\n", key);
 	pthread_barrier_init(&turn, NULL, 2);
@@ -153,6 +148,61 @@ static void key_0(void)
 	printf("  The next owner gets key %d: %s\n", key, verdict[key != 0]);
 }
 
+#define EMBEDDER	"embedder"
+
+/* The memory that the pool thread is to read. */
+static const char *job;
+
+static void *pool_thread(void *arg)
+{
+	pthread_barrier_wait(&turn);
+	pthread_barrier_wait(&turn);
+	return (void *)(intptr_t)(__atomic_load_n(job, __ATOMIC_RELAXED) == 's');
+}
+
+/*
+ * A program that starts a pool of threads and then a runtime which takes a key for
+ * its memory, as Wasm engines and JavaScript engines do. It knows nothing of scopes.
+ */
+static int embedder(void)
+{
+	pthread_t thread;
+	void *worked;
+
+	pthread_barrier_init(&turn, NULL, 2);
+	pthread_create(&thread, NULL, pool_thread, NULL);
+	pthread_barrier_wait(&turn);
+	job = page_with_key(key_alloc());
+	pthread_barrier_wait(&turn);
+	pthread_join(thread, &worked);
+	return worked ? 0 : 1;
+}
+
+/* What pkey-run does: set the scope, run the program. */
+static void older_thread(void)
+{
+	bool process = !prctl(PR_PKEY, PR_PKEY_SET_SCOPE, PR_PKEY_SCOPE_PROCESS, 0UL, 0UL);
+	int status;
+	pid_t pid;
+
+	printf("4 A pool thread is older than the key of a runtime's memory.\n");
+	fflush(stdout);
+	pid = fork();
+	if (!pid) {
+		execl("/proc/self/exe", EMBEDDER, NULL);
+		_exit(1);
+	}
+	if (waitpid(pid, &status, 0) != pid)
+		exit(1);
+
+	printf("  %s, the thread uses it: ", process ? "Key rights for the process" :
+						       "Key rights per thread");
+	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV)
+		printf("SIGSEGV\n");
+	else
+		printf("%s\n", status ? "fails" : "works");
+}
+
 /* Each story in a process of its own, with all keys new. */
 static void tell(void (*story)(void))
 {
@@ -170,10 +220,14 @@ static void tell(void (*story)(void))
 		exit(1);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-	int key = key_alloc();
+	int key;
 
+	if (!strcmp(argv[0], EMBEDDER))
+		return embedder();
+
+	key = key_alloc();
 	if (key < 0) {
 		printf("This machine has no protection keys.\n");
 		return 4;
@@ -183,5 +237,6 @@ int main(void)
 	tell(mapped_key);
 	tell(stale_rights);
 	tell(key_0);
+	tell(older_thread);
 	return 0;
 }

@@ -74,17 +74,9 @@ FIXTURE_VARIANT(execonly)
 	int mmap_flags;
 };
 
-FIXTURE_VARIANT_ADD(execonly, mprotect) {
-	.mmap_flags = 0,
-};
-
-FIXTURE_VARIANT_ADD(execonly, mmap_private) {
-	.mmap_flags = MAP_PRIVATE,
-};
-
-FIXTURE_VARIANT_ADD(execonly, mmap_shared) {
-	.mmap_flags = MAP_SHARED,
-};
+FIXTURE_VARIANT_ADD(execonly, mprotect) { .mmap_flags = 0 };
+FIXTURE_VARIANT_ADD(execonly, mmap_private) { .mmap_flags = MAP_PRIVATE };
+FIXTURE_VARIANT_ADD(execonly, mmap_shared) { .mmap_flags = MAP_SHARED };
 
 static void *make_execonly(int mmap_flags)
 {
@@ -128,7 +120,7 @@ TEST_F(execonly, is_not_readable)
 	EXPECT_EQ((uintptr_t)self->code, (uintptr_t)fault.addr);
 }
 
-/* D1: nor written. */
+/* D1: it cannot be written. */
 TEST_F(execonly, is_not_writable)
 {
 	EXPECT_FALSE(pkey_can(PKEY_WRITE, self->code));
@@ -164,10 +156,9 @@ TEST_F(execonly, looks_execute_only_in_smaps)
 	EXPECT_LE(1, vma.pkey);
 }
 
-/* D1: of PKRU only access to the reserved key changes: it is disabled. */
+/* D1: the call disables access to the reserved key and changes no other bit of PKRU. */
 TEST_F(execonly, denies_only_its_key)
 {
-	const uint32_t access = PKEY_DISABLE_ACCESS;
 	const int pkey = pkey_of(self->code);
 	uint32_t pkru, others;
 	void *again;
@@ -181,8 +172,25 @@ TEST_F(execonly, denies_only_its_key)
 		pkru = rdpkru();
 		ASSERT_TRUE(!!again);
 		EXPECT_EQ(pkru_patterns[p] & others, pkru & others);
-		EXPECT_EQ(access, pkru >> (2 * pkey) & access);
+		EXPECT_TRUE(pkru_denies(pkru, pkey));
 		EXPECT_TRUE(pkey_refused(PKEY_READ, again, pkey));
+	}
+}
+
+/* H4: where access is disabled already, the write-disable bit stays as it is. */
+TEST_F(execonly, leaves_write_bit_where_access_is_disabled)
+{
+	const int pkey = pkey_of(self->code);
+	unsigned int rights, expected;
+
+	ASSERT_LE(1, pkey);
+	for (rights = 0; rights <= PKEY_RIGHTS_MASK; rights++) {
+		expected = rights & PKEY_DISABLE_ACCESS ? rights : PKEY_DISABLE_ACCESS;
+		pkru_set_rights(pkey, rights);
+		ASSERT_TRUE(!!make_execonly(variant->mmap_flags));
+		EXPECT_EQ(expected, pkru_get_rights(pkey)) {
+			TH_LOG("the rights were %u", rights);
+		}
 	}
 }
 
@@ -197,7 +205,7 @@ TEST_F(execonly, key_cannot_be_freed)
 	EXPECT_FALSE(pkey_can(PKEY_READ, self->code));
 }
 
-/* D1, C1: user space cannot attach it, to no mapping. */
+/* D1, C1: user space cannot attach the reserved key to any mapping. */
 TEST_F(execonly, key_cannot_be_attached)
 {
 	const size_t size = pkey_page_size();
@@ -222,7 +230,7 @@ TEST_F(execonly, key_cannot_be_attached)
 	EXPECT_FALSE(pkey_can(PKEY_READ, self->code));
 }
 
-/* D1: pkey_alloc() does not hand it out. */
+/* D1: pkey_alloc() does not hand the reserved key out. */
 TEST_F(execonly, key_is_not_allocated)
 {
 	const int pkey = pkey_of(self->code);
@@ -298,7 +306,7 @@ TEST_F(execonly, key_stays_reserved_after_munmap)
 	EXPECT_FALSE(pkey_can(PKEY_READ, again));
 }
 
-/* D3: readable again, it is back at key 0. */
+/* D3: memory that becomes readable gets key 0 again. */
 TEST_F(execonly, read_exec_goes_back_to_key_0)
 {
 	ASSERT_EQ(0, sys_mprotect(self->code, pkey_page_size(), PROT_READ | PROT_EXEC));
@@ -308,7 +316,7 @@ TEST_F(execonly, read_exec_goes_back_to_key_0)
 	EXPECT_TRUE(kernel_can_read(self->code));
 }
 
-/* D3: the same for each other protection that is not execute-only. */
+/* D3: memory gets key 0 again with each other protection that is not execute-only. */
 TEST_F(execonly, other_protections_go_back_to_key_0)
 {
 	const int prots[] = {
@@ -328,7 +336,7 @@ TEST_F(execonly, other_protections_go_back_to_key_0)
 	}
 }
 
-/* D3: back and forth, always with the same key. */
+/* D3: memory that becomes execute-only again gets the same key. */
 TEST_F(execonly, back_and_forth)
 {
 	const size_t size = pkey_page_size();
@@ -346,7 +354,7 @@ TEST_F(execonly, back_and_forth)
 	EXPECT_EQ(PKEY_MAX - 1, pkey_take_all(NULL));
 }
 
-/* D3: only the part whose protection changes goes back. */
+/* D3: only the part whose protection changes gets key 0 again. */
 TEST_F(execonly, part_goes_back_to_key_0)
 {
 	const size_t size = pkey_page_size();
@@ -363,7 +371,7 @@ TEST_F(execonly, part_goes_back_to_key_0)
 	EXPECT_EQ(pkey_of(self->code), pkey_of(code + 2 * size));
 }
 
-/* D3: a key of user space's own takes its place, and is kept. */
+/* D3: a key that user space attaches takes the place of the reserved key, and is kept. */
 TEST_F(execonly, user_key_replaces_reserved_key)
 {
 	const size_t size = pkey_page_size();
@@ -382,32 +390,36 @@ TEST_F(execonly, user_key_replaces_reserved_key)
 TEST_F(execonly, fork_child_has_it)
 {
 	const int pkey = pkey_of(self->code);
-	int status;
-	pid_t pid;
 
-	pid = fork();
-	ASSERT_LE(0, pid);
-	if (!pid) {
+	IN_CHILD {
 		EXPECT_EQ(pkey, pkey_of(self->code));
 		EXPECT_TRUE(pkey_can(PKEY_EXEC, self->code));
 		EXPECT_TRUE(pkey_refused(PKEY_READ, self->code, pkey));
 		EXPECT_EQ(-1, sys_pkey_free(pkey));
 		EXPECT_EQ(EINVAL, errno);
-		_exit(0);
 	}
-	ASSERT_EQ(pid, waitpid(pid, &status, 0));
-	EXPECT_EQ(0, status);
+}
+
+FIXTURE(first)
+{
+};
+
+FIXTURE_SETUP(first)
+{
+	if (!pku_enabled())
+		SKIP(return, NO_PKU);
+}
+
+FIXTURE_TEARDOWN(first)
+{
 }
 
 /* D1: PROT_EXEC takes the place of a key that the mapping carried. */
-TEST(execonly_replaces_user_key)
+TEST_F(first, replaces_user_key)
 {
 	const size_t size = pkey_page_size();
 	void *code;
 	int pkey;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	code = pkey_map_code(PROT_READ | PROT_EXEC);
 	ASSERT_TRUE(!!code);
@@ -425,15 +437,12 @@ TEST(execonly_replaces_user_key)
 	EXPECT_EQ(0, pkey_of(code));
 }
 
-/* D1, C1: asked for by pkey_mprotect(), the key is the one that was asked for. */
-TEST(execonly_not_by_pkey_mprotect)
+/* D1, C1: pkey_mprotect() attaches the key that it is asked for, with PROT_EXEC too. */
+TEST_F(first, not_by_pkey_mprotect)
 {
 	const size_t size = pkey_page_size();
 	void *code;
 	int pkey;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	code = pkey_map_code(PROT_READ | PROT_EXEC);
 	ASSERT_TRUE(!!code);
@@ -450,17 +459,14 @@ TEST(execonly_not_by_pkey_mprotect)
 	EXPECT_FALSE(pkey_can(PKEY_READ, code));
 	EXPECT_TRUE(pkey_can(PKEY_EXEC, code));
 
-	/* No key has been reserved for that. */
+	/* The kernel has reserved no key. */
 	EXPECT_EQ(PKEY_MAX - 1, pkey_take_all(NULL));
 }
 
 /* D1, C1: pkey_mprotect() with -1 is mprotect() here too. */
-TEST(execonly_by_pkey_mprotect_minus_1)
+TEST_F(first, by_pkey_mprotect_minus_1)
 {
 	void *code;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	code = pkey_map_code(PROT_READ | PROT_EXEC);
 	ASSERT_TRUE(!!code);
@@ -471,12 +477,9 @@ TEST(execonly_by_pkey_mprotect_minus_1)
 }
 
 /* D1: no key is reserved before there is execute-only memory. */
-TEST(execonly_reserves_on_first_use)
+TEST_F(first, reserves_on_first_use)
 {
 	void *code;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	ASSERT_TRUE(!!pkey_map_code(PROT_READ | PROT_EXEC));
 	EXPECT_EQ(PKEY_MAX, pkey_count_free());
@@ -486,14 +489,28 @@ TEST(execonly_reserves_on_first_use)
 	EXPECT_EQ(PKEY_MAX - 1, pkey_count_free());
 }
 
+/* D1, H4: the first use disables access alone, whatever the rights were before. */
+TEST_F(first, use_disables_access_alone)
+{
+	unsigned int rights;
+	void *code;
+
+	for (rights = 0; rights <= PKEY_RIGHTS_MASK; rights++) {
+		IN_CHILD {
+			pkru_set_rights(1, rights);
+			code = pkey_map_code(PROT_EXEC);
+			ASSERT_TRUE(!!code);
+			ASSERT_EQ(1, pkey_of(code));
+			EXPECT_EQ(PKEY_DISABLE_ACCESS, pkru_get_rights(1));
+		}
+	}
+}
+
 /* D1: a failed mprotect() to PROT_EXEC leaves the mapping readable. */
-TEST(execonly_failed_mprotect)
+TEST_F(first, failed_mprotect)
 {
 	const size_t size = pkey_page_size();
 	char *code;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	code = pkey_map_code(PROT_READ);
 	ASSERT_TRUE(!!code);
@@ -503,13 +520,10 @@ TEST(execonly_failed_mprotect)
 	EXPECT_TRUE(pkey_can(PKEY_READ, code));
 }
 
-/* D2: no key left: it is executable and readable, and no call fails. */
-TEST(execonly_without_key_is_readable)
+/* D2: when no key is left execute-only memory is readable, and no call fails. */
+TEST_F(first, without_key_is_readable)
 {
 	void *by_mprotect, *by_mmap;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
 	by_mprotect = pkey_map_code(PROT_EXEC);
@@ -527,13 +541,10 @@ TEST(execonly_without_key_is_readable)
 	EXPECT_EQ(0, pkey_of(by_mmap));
 }
 
-/* D2: that takes no key from user space, and changes no rights. */
-TEST(execonly_without_key_changes_nothing_else)
+/* D2: such memory takes no key from user space, and changes no rights. */
+TEST_F(first, without_key_changes_nothing_else)
 {
 	uint32_t pkru;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
 	pkru = rdpkru();
@@ -543,14 +554,11 @@ TEST(execonly_without_key_changes_nothing_else)
 	EXPECT_EQ(PKEY_MASK_ALL, pkey_attachable_mask());
 }
 
-/* D2: nor does it take the key of a mapping that has one. */
-TEST(execonly_without_key_leaves_user_key)
+/* D2: a mapping that has a key keeps it when no key is left. */
+TEST_F(first, without_key_leaves_user_key)
 {
 	const size_t size = pkey_page_size();
 	void *code = pkey_map_code(PROT_READ | PROT_EXEC);
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	ASSERT_TRUE(!!code);
 	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
@@ -563,13 +571,10 @@ TEST(execonly_without_key_leaves_user_key)
 }
 
 /* D1, D2: a key that is freed later serves the execute-only memory after it. */
-TEST(execonly_when_a_key_was_freed)
+TEST_F(first, when_a_key_was_freed)
 {
 	const size_t size = pkey_page_size();
 	void *code;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
 	code = pkey_map_code(PROT_EXEC);

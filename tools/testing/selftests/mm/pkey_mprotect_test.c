@@ -16,10 +16,7 @@
 #define PROT_SEM	0x8
 #endif
 
-#define RW		(PROT_READ | PROT_WRITE)
-#define RWX		(PROT_READ | PROT_WRITE | PROT_EXEC)
-
-#define HUGE_SIZE	(2UL << 20)
+#define RWX		(RW | PROT_EXEC)
 
 /* The most mappings that a test makes of one range. */
 #define MAX_VMAS	16
@@ -62,10 +59,7 @@ do {										\
 	EXPECT_STREQ(_text, _looks);						\
 } while (0)
 
-/*
- * Writable memory that is surrounded by nothing, so that it merges with no
- * other mapping.
- */
+/* Writable memory with key 0 that merges with no other mapping. */
 static char *map_arena(void)
 {
 	const size_t size = pkey_page_size();
@@ -98,15 +92,26 @@ static char *map_with_key(int *pkey)
 	return page;
 }
 
+FIXTURE(pkey)
+{
+};
+
+FIXTURE_SETUP(pkey)
+{
+	if (!pku_enabled())
+		SKIP(return, NO_PKU);
+}
+
+FIXTURE_TEARDOWN(pkey)
+{
+}
+
 /* C1: -1 keeps the key that the mapping has. */
-TEST(pkey_minus_1_is_mprotect)
+TEST_F(pkey, minus_1_is_mprotect)
 {
 	const size_t size = pkey_page_size();
 	char *page;
 	int pkey;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	page = map_with_key(&pkey);
 	ASSERT_TRUE(!!page);
@@ -118,15 +123,26 @@ TEST(pkey_minus_1_is_mprotect)
 	EXPECT_TRUE(pkey_can(PKEY_WRITE, page));
 }
 
+FIXTURE(memory)
+{
+};
+
+FIXTURE_SETUP(memory)
+{
+	if (!pku_enabled())
+		SKIP(return, NO_PKU);
+}
+
+FIXTURE_TEARDOWN(memory)
+{
+}
+
 /* C1: mprotect() keeps the key, through PROT_NONE too. */
-TEST(mprotect_keeps_key)
+TEST_F(memory, mprotect_keeps_key)
 {
 	const size_t size = pkey_page_size();
 	char *page;
 	int pkey;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	page = map_with_key(&pkey);
 	ASSERT_TRUE(!!page);
@@ -141,14 +157,11 @@ TEST(mprotect_keeps_key)
 }
 
 /* C1: key 0 can always be attached, and takes another key away. */
-TEST(pkey_0_is_accepted)
+TEST_F(pkey, 0_is_accepted)
 {
 	const size_t size = pkey_page_size();
 	char *page;
 	int pkey;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	page = map_with_key(&pkey);
 	ASSERT_TRUE(!!page);
@@ -160,14 +173,11 @@ TEST(pkey_0_is_accepted)
 }
 
 /* C1: each allocated key can be attached. */
-TEST(pkey_allocated_is_accepted)
+TEST_F(pkey, allocated_is_accepted)
 {
 	const size_t size = pkey_page_size();
 	char *page;
 	int pkey;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	page = pkey_map(1, RW);
 	ASSERT_TRUE(!!page);
@@ -179,14 +189,11 @@ TEST(pkey_allocated_is_accepted)
 }
 
 /* C1: what is no key is refused, and the mappings stay as they are. */
-TEST(pkey_out_of_range_is_rejected)
+TEST_F(pkey, out_of_range_is_rejected)
 {
 	const size_t size = pkey_page_size();
 	char *arena;
 	size_t i;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	arena = map_arena();
 	ASSERT_TRUE(!!arena);
@@ -203,15 +210,12 @@ TEST(pkey_out_of_range_is_rejected)
 	EXPECT_TRUE(pkey_can(PKEY_WRITE, arena));
 }
 
-/* C1: so are keys that are not allocated, each of them. */
-TEST(pkey_unallocated_is_rejected)
+/* C1: each key that is not allocated is refused. */
+TEST_F(pkey, unallocated_is_rejected)
 {
 	const size_t size = pkey_page_size();
 	char *arena;
 	int pkey;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	arena = map_arena();
 	ASSERT_TRUE(!!arena);
@@ -221,18 +225,16 @@ TEST(pkey_unallocated_is_rejected)
 	}
 	EXPECT_LOOKS("0-8 rw-p 0; ", arena, ARENA_PAGES);
 	/* None of them has become allocated or used by that. */
+	EXPECT_STREQ("-", pkey_state(1));
 	EXPECT_EQ(1, sys_pkey_alloc(0, 0));
 }
 
-/* C1: and keys that were freed. */
-TEST(pkey_freed_is_rejected)
+/* C1: keys that were freed are refused. */
+TEST_F(pkey, freed_is_rejected)
 {
 	const size_t size = pkey_page_size();
 	char *arena;
 	int pkey;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	arena = map_arena();
 	ASSERT_TRUE(!!arena);
@@ -241,19 +243,20 @@ TEST(pkey_freed_is_rejected)
 		ASSERT_EQ(0, sys_pkey_free(pkey));
 		EXPECT_EQ(-1, sys_pkey_mprotect(arena, size, PROT_READ, pkey));
 		EXPECT_EQ(EINVAL, errno);
+		EXPECT_STREQ("clean", pkey_state(pkey));
 	}
 	EXPECT_LOOKS("0-8 rw-p 0; ", arena, ARENA_PAGES);
+	/* C3: a refused call does not change what is handed out next. */
+	for (pkey = 1; pkey <= PKEY_MAX; pkey++)
+		EXPECT_EQ(pkey, sys_pkey_alloc(0, 0));
 }
 
-/* C1: and the execute-only key. */
-TEST(pkey_execute_only_is_rejected)
+/* C1: the execute-only key is refused. */
+TEST_F(pkey, execute_only_is_rejected)
 {
 	const size_t size = pkey_page_size();
 	char *arena, *code;
 	int pkey;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	arena = map_arena();
 	code = pkey_map_code(PROT_EXEC);
@@ -269,15 +272,12 @@ TEST(pkey_execute_only_is_rejected)
 }
 
 /* C1: pkey_mprotect() touches neither PKRU nor what is allocated. */
-TEST(pkey_mprotect_leaves_pkru_and_keys)
+TEST_F(pkey, mprotect_leaves_pkru_and_keys)
 {
 	const unsigned int mask = 1u << 0 | 1u << 1 | 1u << 2;
 	const size_t size = pkey_page_size();
 	char *page;
 	size_t p;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	page = pkey_map(1, RW);
 	ASSERT_TRUE(!!page);
@@ -308,124 +308,58 @@ FIXTURE_VARIANT(same_as_mprotect)
 	pkey_arg_t len;
 	int prot;
 	int err;
+	/* The result comes before the key is looked at. */
+	bool before_key;
 	/* Page 6 is a read-only file, mapped shared. */
 	bool file;
 };
 
-FIXTURE_VARIANT_ADD(same_as_mprotect, one_page) {
-	.page = 1, .len = 4096, .prot = PROT_READ,
-};
+#define SAME(_name, ...) FIXTURE_VARIANT_ADD(same_as_mprotect, _name) { __VA_ARGS__ }
 
-FIXTURE_VARIANT_ADD(same_as_mprotect, one_byte) {
-	.page = 1, .len = 1, .prot = PROT_READ,
-};
-
-FIXTURE_VARIANT_ADD(same_as_mprotect, page_and_a_byte) {
-	.page = 1, .len = 4097, .prot = PROT_READ,
-};
-
-FIXTURE_VARIANT_ADD(same_as_mprotect, prot_none) {
-	.page = 0, .len = 8192, .prot = PROT_NONE,
-};
-
-FIXTURE_VARIANT_ADD(same_as_mprotect, prot_sem) {
-	.page = 0, .len = 8192, .prot = PROT_READ | PROT_SEM,
-};
-
-FIXTURE_VARIANT_ADD(same_as_mprotect, length_0) {
-	.page = 1, .len = 0, .prot = PROT_NONE,
-};
-
-FIXTURE_VARIANT_ADD(same_as_mprotect, length_0_bad_prot) {
-	.page = 1, .len = 0, .prot = 0x100,
-};
-
-FIXTURE_VARIANT_ADD(same_as_mprotect, length_0_of_nothing) {
-	.page = 4, .len = 0, .prot = PROT_NONE,
-};
-
-FIXTURE_VARIANT_ADD(same_as_mprotect, unaligned) {
-	.page = 1, .offset = 1, .len = 4096, .prot = PROT_READ, .err = EINVAL,
-};
-
-FIXTURE_VARIANT_ADD(same_as_mprotect, unaligned_length_0) {
-	.page = 1, .offset = 8, .len = 0, .prot = PROT_READ, .err = EINVAL,
-};
-
-FIXTURE_VARIANT_ADD(same_as_mprotect, unaligned_hole) {
-	.page = 4, .offset = 4095, .len = 4096, .prot = PROT_READ, .err = EINVAL,
-};
-
-FIXTURE_VARIANT_ADD(same_as_mprotect, wraps) {
-	.page = 1, .len = (pkey_arg_t)-8192, .prot = PROT_READ, .err = ENOMEM,
-};
-
-FIXTURE_VARIANT_ADD(same_as_mprotect, wraps_by_rounding) {
-	.page = 1, .len = (pkey_arg_t)-1, .prot = PROT_READ, .err = ENOMEM,
-};
+SAME(one_page, .page = 1, .len = 4096, .prot = PROT_READ);
+SAME(one_byte, .page = 1, .len = 1, .prot = PROT_READ);
+SAME(page_and_a_byte, .page = 1, .len = 4097, .prot = PROT_READ);
+SAME(prot_none, .page = 0, .len = 8192, .prot = PROT_NONE);
+SAME(prot_sem, .page = 0, .len = 8192, .prot = PROT_READ | PROT_SEM);
+SAME(length_0, .page = 1, .len = 0, .prot = PROT_NONE, .before_key = true);
+SAME(length_0_bad_prot, .page = 1, .len = 0, .prot = 0x100, .before_key = true);
+SAME(length_0_of_nothing, .page = 4, .len = 0, .prot = PROT_NONE, .before_key = true);
+SAME(unaligned, .page = 1, .offset = 1, .len = 4096, .prot = PROT_READ, .err = EINVAL,
+     .before_key = true);
+SAME(unaligned_length_0, .page = 1, .offset = 8, .len = 0, .prot = PROT_READ, .err = EINVAL,
+     .before_key = true);
+SAME(unaligned_hole, .page = 4, .offset = 4095, .len = 4096, .prot = PROT_READ, .err = EINVAL,
+     .before_key = true);
+SAME(wraps, .page = 1, .len = (pkey_arg_t)-8192, .prot = PROT_READ, .err = ENOMEM,
+     .before_key = PKEY_ARG_BITS == 64);
+SAME(wraps_by_rounding, .page = 1, .len = (pkey_arg_t)-1, .prot = PROT_READ, .err = ENOMEM,
+     .before_key = PKEY_ARG_BITS == 64);
 
 /* For a 32-bit program the kernel adds without wrapping, and looks at prot. */
-FIXTURE_VARIANT_ADD(same_as_mprotect, wraps_bad_prot) {
-	.page = 1, .len = (pkey_arg_t)-8192, .prot = 0x100,
-	.err = PKEY_ARG_BITS == 64 ? ENOMEM : EINVAL,
-};
-
-FIXTURE_VARIANT_ADD(same_as_mprotect, starts_in_hole) {
-	.page = 4, .len = 4096, .prot = PROT_READ, .err = ENOMEM,
-};
-
-FIXTURE_VARIANT_ADD(same_as_mprotect, hole_in_the_middle) {
-	.page = 2, .len = 4 * 4096, .prot = PROT_READ, .err = ENOMEM,
-};
-
-FIXTURE_VARIANT_ADD(same_as_mprotect, hole_at_the_end) {
-	.page = 2, .len = 3 * 4096, .prot = PROT_READ, .err = ENOMEM,
-};
-
-FIXTURE_VARIANT_ADD(same_as_mprotect, unknown_prot) {
-	.page = 1, .len = 4096, .prot = PROT_READ | 0x10, .err = EINVAL,
-};
-
-FIXTURE_VARIANT_ADD(same_as_mprotect, unknown_prot_high) {
-	.page = 1, .len = 4096, .prot = INT_MIN, .err = EINVAL,
-};
-
-FIXTURE_VARIANT_ADD(same_as_mprotect, unknown_prot_hole) {
-	.page = 4, .len = 4096, .prot = 0x100, .err = EINVAL,
-};
-
-FIXTURE_VARIANT_ADD(same_as_mprotect, grows_both_ways) {
-	.page = 1, .len = 4096, .prot = PROT_READ | PROT_GROWSDOWN | PROT_GROWSUP,
-	.err = EINVAL,
-};
-
-FIXTURE_VARIANT_ADD(same_as_mprotect, grows_both_ways_length_0) {
-	.page = 1, .len = 0, .prot = PROT_GROWSDOWN | PROT_GROWSUP, .err = EINVAL,
-};
-
-FIXTURE_VARIANT_ADD(same_as_mprotect, grows_down_not_a_stack) {
-	.page = 1, .len = 4096, .prot = PROT_READ | PROT_GROWSDOWN, .err = EINVAL,
-};
-
-FIXTURE_VARIANT_ADD(same_as_mprotect, grows_up_not_a_stack) {
-	.page = 1, .len = 4096, .prot = PROT_READ | PROT_GROWSUP, .err = EINVAL,
-};
-
-FIXTURE_VARIANT_ADD(same_as_mprotect, file_read) {
-	.page = 6, .len = 4096, .prot = PROT_READ | PROT_EXEC, .file = true,
-};
-
-FIXTURE_VARIANT_ADD(same_as_mprotect, file_write) {
-	.page = 6, .len = 4096, .prot = RW, .file = true, .err = EACCES,
-};
-
-FIXTURE_VARIANT_ADD(same_as_mprotect, file_write_after_others) {
-	.page = 5, .len = 3 * 4096, .prot = RWX, .file = true, .err = EACCES,
-};
-
-FIXTURE_VARIANT_ADD(same_as_mprotect, file_write_unknown_prot) {
-	.page = 6, .len = 4096, .prot = RW | 0x10, .file = true, .err = EINVAL,
-};
+SAME(wraps_bad_prot, .page = 1, .len = (pkey_arg_t)-8192, .prot = 0x100,
+     .err = PKEY_ARG_BITS == 64 ? ENOMEM : EINVAL, .before_key = true);
+SAME(starts_in_hole, .page = 4, .len = 4096, .prot = PROT_READ, .err = ENOMEM);
+SAME(hole_in_the_middle, .page = 2, .len = 4 * 4096, .prot = PROT_READ, .err = ENOMEM);
+SAME(hole_at_the_end, .page = 2, .len = 3 * 4096, .prot = PROT_READ, .err = ENOMEM);
+SAME(unknown_prot, .page = 1, .len = 4096, .prot = PROT_READ | 0x10, .err = EINVAL,
+     .before_key = true);
+SAME(unknown_prot_high, .page = 1, .len = 4096, .prot = INT_MIN, .err = EINVAL,
+     .before_key = true);
+SAME(unknown_prot_hole, .page = 4, .len = 4096, .prot = 0x100, .err = EINVAL, .before_key = true);
+SAME(grows_both_ways, .page = 1, .len = 4096,
+     .prot = PROT_READ | PROT_GROWSDOWN | PROT_GROWSUP, .err = EINVAL, .before_key = true);
+SAME(grows_both_ways_length_0, .page = 1, .len = 0, .prot = PROT_GROWSDOWN | PROT_GROWSUP,
+     .err = EINVAL, .before_key = true);
+SAME(grows_down_not_a_stack, .page = 1, .len = 4096, .prot = PROT_READ | PROT_GROWSDOWN,
+     .err = EINVAL);
+SAME(grows_up_not_a_stack, .page = 1, .len = 4096, .prot = PROT_READ | PROT_GROWSUP,
+     .err = EINVAL);
+SAME(file_read, .page = 6, .len = 4096, .prot = PROT_READ | PROT_EXEC, .file = true);
+SAME(file_write, .page = 6, .len = 4096, .prot = RW, .file = true, .err = EACCES);
+SAME(file_write_after_others, .page = 5, .len = 3 * 4096, .prot = RWX, .file = true,
+     .err = EACCES);
+SAME(file_write_unknown_prot, .page = 6, .len = 4096, .prot = RW | 0x10, .file = true,
+     .err = EINVAL, .before_key = true);
 
 FIXTURE_SETUP(same_as_mprotect)
 {
@@ -458,10 +392,11 @@ static char *map_damaged_arena(int file)
 	return arena;
 }
 
-/* C2: error, and what it leaves behind, are those of mprotect(). */
+/* C2: the error and the mappings afterwards are those of mprotect(). */
 TEST_F(same_as_mprotect, error_and_effect)
 {
-	const int pkeys[] = { -1, 0 };
+	/* Key 0 is a bad key where there are none. */
+	const int pkeys[] = { -1, pku_enabled() ? 0 : -1 };
 	char expected[512];
 	char *arena, *addr;
 	size_t i;
@@ -507,15 +442,37 @@ TEST_F(same_as_mprotect, error_with_key)
 	EXPECT_EQ(variant->err, errno);
 }
 
+/*
+ * C1, C2: with a key that is not allocated the error is EINVAL, except where mprotect()
+ * has its result before it looks at mappings. Nothing changes.
+ */
+TEST_F(same_as_mprotect, error_with_bad_key)
+{
+	const int pkeys[] = { -2, 2, 15, 16, INT_MAX };
+	char before[512];
+	char *arena, *addr;
+	size_t i;
+
+	arena = map_damaged_arena(variant->file ? self->file : -1);
+	ASSERT_TRUE(!!arena);
+	addr = arena + variant->page * pkey_page_size() + variant->offset;
+	describe(arena, ARENA_PAGES, before, sizeof(before));
+	for (i = 0; i < ARRAY_SIZE(pkeys); i++) {
+		errno = 0;
+		sys_pkey_mprotect(addr, variant->len, variant->prot, pkeys[i]);
+		EXPECT_EQ(variant->before_key ? variant->err : EINVAL, errno) {
+			TH_LOG("pkey %d", pkeys[i]);
+		}
+		EXPECT_LOOKS(before, arena, ARENA_PAGES);
+	}
+}
+
 /* C2: with PROT_GROWSDOWN the whole of a mapping that grows down changes. */
-TEST(grows_down_like_mprotect)
+TEST_F(memory, grows_down_like_mprotect)
 {
 	const size_t size = pkey_page_size();
 	char *around, *stack;
 	int pkey;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	pkey = sys_pkey_alloc(0, 0);
 	ASSERT_LE(1, pkey);
@@ -537,13 +494,10 @@ TEST(grows_down_like_mprotect)
 }
 
 /* C2: a range that fails in its middle has changed up to there. */
-TEST(hole_changes_what_is_before_it)
+TEST_F(memory, hole_changes_what_is_before_it)
 {
 	const size_t size = pkey_page_size();
 	char *arena;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	arena = map_damaged_arena(-1);
 	ASSERT_TRUE(!!arena);
@@ -554,13 +508,10 @@ TEST(hole_changes_what_is_before_it)
 }
 
 /* C2: a key of its own splits a mapping, the former key merges it again. */
-TEST(key_splits_and_merges)
+TEST_F(memory, key_splits_and_merges)
 {
 	const size_t size = pkey_page_size();
 	char *arena;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	arena = map_arena();
 	ASSERT_TRUE(!!arena);
@@ -568,7 +519,7 @@ TEST(key_splits_and_merges)
 	ASSERT_EQ(2, sys_pkey_alloc(0, 0));
 	EXPECT_LOOKS("0-8 rw-p 0; ", arena, ARENA_PAGES);
 
-	/* The middle, the start, the end. */
+	/* Pages in the middle, at the start and at the end get a key. */
 	ASSERT_EQ(0, sys_pkey_mprotect(arena + 3 * size, size, RW, 1));
 	EXPECT_LOOKS("0-3 rw-p 0; 3-4 rw-p 1; 4-8 rw-p 0; ", arena, ARENA_PAGES);
 	ASSERT_EQ(0, sys_pkey_mprotect(arena, size, RW, 1));
@@ -588,19 +539,16 @@ TEST(key_splits_and_merges)
 	ASSERT_EQ(0, sys_pkey_mprotect(arena + size, 2 * size, RW, 1));
 	EXPECT_LOOKS("0-4 rw-p 1; 4-7 rw-p 0; 7-8 rw-p 2; ", arena, ARENA_PAGES);
 
-	/* One call over all of them. */
+	/* One call changes all of them. */
 	ASSERT_EQ(0, sys_pkey_mprotect(arena, ARENA_PAGES * size, RW, 0));
 	EXPECT_LOOKS("0-8 rw-p 0; ", arena, ARENA_PAGES);
 }
 
 /* C2: mprotect() over mappings with several keys leaves each its own. */
-TEST(mprotect_over_several_keys)
+TEST_F(memory, mprotect_over_several_keys)
 {
 	const size_t size = pkey_page_size();
 	char *arena;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	arena = map_arena();
 	ASSERT_TRUE(!!arena);
@@ -631,33 +579,15 @@ FIXTURE_VARIANT(access)
 	bool populated;
 };
 
-FIXTURE_VARIANT_ADD(access, all) {
-	.rights = 0, .reads = true, .writes = true, .populated = true,
-};
+#define ACCESS(_name, ...) FIXTURE_VARIANT_ADD(access, _name) { __VA_ARGS__ }
 
-FIXTURE_VARIANT_ADD(access, no_write) {
-	.rights = PKEY_DISABLE_WRITE, .reads = true, .populated = true,
-};
-
-FIXTURE_VARIANT_ADD(access, none) {
-	.rights = PKEY_DISABLE_ACCESS, .populated = true,
-};
-
-FIXTURE_VARIANT_ADD(access, none_both_bits) {
-	.rights = PKEY_DISABLE_ACCESS | PKEY_DISABLE_WRITE, .populated = true,
-};
-
-FIXTURE_VARIANT_ADD(access, all_not_populated) {
-	.rights = 0, .reads = true, .writes = true,
-};
-
-FIXTURE_VARIANT_ADD(access, no_write_not_populated) {
-	.rights = PKEY_DISABLE_WRITE, .reads = true,
-};
-
-FIXTURE_VARIANT_ADD(access, none_not_populated) {
-	.rights = PKEY_DISABLE_ACCESS,
-};
+ACCESS(all, .rights = 0, .reads = true, .writes = true, .populated = true);
+ACCESS(no_write, .rights = PKEY_DISABLE_WRITE, .reads = true, .populated = true);
+ACCESS(none, .rights = PKEY_DISABLE_ACCESS, .populated = true);
+ACCESS(none_both_bits, .rights = PKEY_DISABLE_ACCESS | PKEY_DISABLE_WRITE, .populated = true);
+ACCESS(all_not_populated, .rights = 0, .reads = true, .writes = true);
+ACCESS(no_write_not_populated, .rights = PKEY_DISABLE_WRITE, .reads = true);
+ACCESS(none_not_populated, .rights = PKEY_DISABLE_ACCESS);
 
 /* The rights come from pkey_alloc(): they are what it is for. */
 FIXTURE_SETUP(access)
@@ -724,7 +654,7 @@ TEST_F(access, by_kernel_pipe)
 	EXPECT_EQ(variant->writes ? 0 : EFAULT, errno);
 }
 
-/* C2: so do the same calls on a file. */
+/* C2: the same calls on a file heed the rights too. */
 TEST_F(access, by_kernel_file)
 {
 	ssize_t ret;
@@ -764,16 +694,13 @@ TEST_F(access, by_kernel_vector)
 	EXPECT_EQ(variant->writes ? 32 : 16, ret);
 }
 
-/* C2: whatever the rights, code that carries a key can be executed. */
-TEST(key_does_not_stop_execution)
+/* C2: code that carries a key can be executed, whatever the rights are. */
+TEST_F(memory, key_does_not_stop_execution)
 {
 	const size_t size = pkey_page_size();
 	unsigned int rights;
 	void *code;
 	int pkey;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	code = pkey_map_code(PROT_READ | PROT_EXEC);
 	ASSERT_TRUE(!!code);
@@ -785,16 +712,13 @@ TEST(key_does_not_stop_execution)
 	}
 }
 
-/* C2: a protection that refuses is SEGV_ACCERR, whatever the key allows. */
-TEST(prot_violation_is_not_a_key_violation)
+/* C2: an access that the protection refuses and the key allows is SEGV_ACCERR. */
+TEST_F(memory, prot_violation_is_not_a_key_violation)
 {
 	const size_t size = pkey_page_size();
 	struct pkey_fault fault;
 	char *page;
 	int pkey;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	page = map_with_key(&pkey);
 	ASSERT_TRUE(!!page);
@@ -812,14 +736,11 @@ TEST(prot_violation_is_not_a_key_violation)
 }
 
 /* C2: PROT_NONE by pkey_mprotect() keeps the contents and takes the key. */
-TEST(prot_none_and_back)
+TEST_F(memory, prot_none_and_back)
 {
 	const size_t size = pkey_page_size();
 	char *page;
 	int pkey;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	page = pkey_map(1, RW);
 	ASSERT_TRUE(!!page);
@@ -836,14 +757,11 @@ TEST(prot_none_and_back)
 }
 
 /* C2: a change of key takes effect at once, also for pages just accessed. */
-TEST(key_change_moves_rights_at_once)
+TEST_F(memory, key_change_moves_rights_at_once)
 {
 	const size_t size = pkey_page_size();
 	int open, closed, i;
 	char *page;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	page = pkey_map(1, RW);
 	ASSERT_TRUE(!!page);
@@ -863,13 +781,10 @@ TEST(key_change_moves_rights_at_once)
 }
 
 /* C2: WRPKRU alone opens and closes the page, with no system call. */
-TEST(rights_change_at_once)
+TEST_F(memory, rights_change_at_once)
 {
 	char *page;
 	int pkey, i;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	page = map_with_key(&pkey);
 	ASSERT_TRUE(!!page);
@@ -885,14 +800,11 @@ TEST(rights_change_at_once)
 }
 
 /* C2: each of the 15 keys guards its page and no other. */
-TEST(keys_guard_their_own_pages)
+TEST_F(memory, keys_guard_their_own_pages)
 {
 	const size_t size = pkey_page_size();
 	int pkey, other;
 	char *pages;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	pages = pkey_map(PKEY_NR, RW);
 	ASSERT_TRUE(!!pages);
@@ -930,13 +842,10 @@ static void *remote_reader_thread(void *arg)
 }
 
 /* C2: the new key counts for other threads too, which have the page in their TLB. */
-TEST(key_change_reaches_other_threads)
+TEST_F(memory, key_change_reaches_other_threads)
 {
 	static struct remote_reader reader;
 	pthread_t thread;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	reader.page = pkey_map(1, RW);
 	reader.pkey = sys_pkey_alloc(0, 0);
@@ -953,19 +862,16 @@ TEST(key_change_reaches_other_threads)
 
 	EXPECT_TRUE(reader.read_before);
 	EXPECT_TRUE(reader.refused_after);
-	/* The rights are those of each thread. */
+	/* Each thread has its own rights. */
 	EXPECT_TRUE(pkey_can(PKEY_READ, reader.page));
 }
 
 /* C2: two mappings of the same memory have each their own key. */
-TEST(shared_memory_two_mappings)
+TEST_F(memory, shared_memory_two_mappings)
 {
 	const size_t size = pkey_page_size();
 	char *first, *second;
 	int fd, pkey;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	fd = memfd_create("pkey", 0);
 	ASSERT_LE(0, fd);
@@ -1028,18 +934,15 @@ static char *map_thp(void)
 	return huge;
 }
 
-/* C2: transparent huge pages, whole. */
-TEST(thp_whole)
+/* C2: a whole transparent huge page gets a key. */
+TEST_F(memory, thp_whole)
 {
 	char *huge;
 	int pkey;
 
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
-
 	huge = map_thp();
 	if (!huge)
-		SKIP(return, "no transparent huge pages to be had");
+		SKIP(return, "needs transparent huge pages");
 
 	pkey = sys_pkey_alloc(0, PKEY_DISABLE_ACCESS);
 	ASSERT_LE(1, pkey);
@@ -1050,19 +953,16 @@ TEST(thp_whole)
 	EXPECT_TRUE(all_open(huge, 2 * HUGE_SIZE));
 }
 
-/* C2: a part of a transparent huge page, which splits it. */
-TEST(thp_part)
+/* C2: a part of a transparent huge page gets a key, which splits it. */
+TEST_F(memory, thp_part)
 {
 	const size_t half = HUGE_SIZE / 2;
 	char *huge;
 	int pkey;
 
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
-
 	huge = map_thp();
 	if (!huge)
-		SKIP(return, "no transparent huge pages to be had");
+		SKIP(return, "needs transparent huge pages");
 
 	pkey = sys_pkey_alloc(0, PKEY_DISABLE_ACCESS);
 	ASSERT_LE(1, pkey);
@@ -1074,20 +974,17 @@ TEST(thp_part)
 	EXPECT_EQ(1, huge[half + pkey_page_size() + 1]);
 }
 
-/* C2: hugetlb pages. */
-TEST(hugetlb)
+/* C2: hugetlb pages get a key. */
+TEST_F(memory, hugetlb)
 {
 	char *huge;
 	int pkey;
-
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
 
 	huge = pkey_mmap(NULL, 2 * HUGE_SIZE, RW,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB |
 			 21 << MAP_HUGE_SHIFT, -1);
 	if (!huge)
-		SKIP(return, "no two huge pages of 2 MiB in the hugetlb pool");
+		SKIP(return, "needs two huge pages of 2 MiB in the hugetlb pool");
 
 	memset(huge, 1, 2 * HUGE_SIZE);
 	pkey = sys_pkey_alloc(0, PKEY_DISABLE_ACCESS);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Tests of which freed key pkey_alloc() hands out again on x86: not one that
- * some mapping still carries, while there is any other, and with
- * vm.pkey_reuse_mapped 0 not at all.
+ * Tests of which freed key pkey_alloc() hands out again on x86. A key that some
+ * mapping still carries comes last, and with vm.pkey_reuse_mapped=0 it does not
+ * come at all.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -14,11 +14,6 @@
 #include "../kselftest_harness.h"
 #include "pkey_util.h"
 
-#define RW		(PROT_READ | PROT_WRITE)
-
-#define HUGE_SIZE	(2UL << 20)
-
-#define SETTING		"/proc/sys/vm/pkey_reuse_mapped"
 #define MAX_MAPPINGS	"/proc/sys/vm/max_map_count"
 
 #ifndef MREMAP_DONTUNMAP
@@ -42,56 +37,35 @@
 /* What vm.pkey_reuse_mapped was before the tests; -1 if it cannot be read. */
 static int setting_at_start = -1;
 
-static int read_setting(const char *path)
-{
-	int value = -1;
-	FILE *file;
-
-	file = fopen(path, "r");
-	if (!file)
-		return -1;
-
-	if (fscanf(file, "%d", &value) != 1)
-		value = -1;
-	fclose(file);
-	return value;
-}
-
-/* Gives 0 or errno. */
-static int write_setting(const char *path, const char *value)
-{
-	int fd, err = 0;
-
-	fd = open(path, O_WRONLY);
-	if (fd < 0)
-		return errno;
-
-	if (write(fd, value, strlen(value)) < 0)
-		err = errno;
-	close(fd);
-	return err;
-}
-
 static void restore_setting(void)
 {
 	char value[16];
 
-	if (setting_at_start < 0 || setting_at_start == read_setting(SETTING))
+	if (setting_at_start < 0 || setting_at_start == pkey_read_setting(PKEY_SETTING))
 		return;
 
 	snprintf(value, sizeof(value), "%d", setting_at_start);
-	write_setting(SETTING, value);
+	pkey_write_setting(PKEY_SETTING, value);
 }
 
-static int wait_for(pid_t pid)
-{
-	int status;
-
-	return waitpid(pid, &status, __WALL) == pid ? status : -1;
-}
+/*
+ * Part of a mapping of @pages pages is changed by @split, which makes several mappings
+ * of it, and each page whose bit is set in @drop is unmapped. What is left is between
+ * the pages @keep and @keep + @keep_nr.
+ */
+struct parts {
+	int pages;
+	bool (*split)(char *addr, size_t len);
+	int first;
+	int nr;
+	unsigned int drop;
+	int keep;
+	int keep_nr;
+};
 
 /* A mapping, or what is left of one, that carries KEY. */
 struct carrier {
+	const struct parts *parts;
 	char *addr;
 	size_t len;
 	/* Takes the mapping away; munmap() if NULL. */
@@ -114,23 +88,9 @@ static bool carry(char *addr, size_t len)
 }
 
 /* Some pages with KEY and nothing around them that they could merge with. */
-static char *map_pages_with(int pkey, size_t pages)
-{
-	const size_t size = pkey_page_size();
-	char *around;
-
-	around = pkey_map(pages + 2, PROT_NONE);
-	if (!around || sys_pkey_mprotect(around + size, pages * size, RW, pkey))
-		return NULL;
-
-	munmap(around, size);
-	munmap(around + (pages + 1) * size, size);
-	return around + size;
-}
-
 static char *map_pages(size_t pages)
 {
-	return map_pages_with(KEY, pages);
+	return pkey_map_isolated(pages, RW, KEY);
 }
 
 static bool make_private(struct carrier *carrier)
@@ -208,7 +168,7 @@ static bool make_shm(struct carrier *carrier)
 	carrier->len = pkey_page_size();
 	id = shmget(IPC_PRIVATE, carrier->len, IPC_CREAT | 0600);
 	if (id < 0) {
-		carrier->skip = "no System V shared memory";
+		carrier->skip = "needs System V shared memory";
 		return true;
 	}
 
@@ -245,7 +205,7 @@ static bool make_prot_none(struct carrier *carrier)
 	return !sys_mprotect(carrier->addr, carrier->len, PROT_NONE);
 }
 
-/* As above, but with one call, and never touched. */
+/* One call gives the key and PROT_NONE to memory that nobody has touched. */
 static bool make_prot_none_at_once(struct carrier *carrier)
 {
 	carrier->len = pkey_page_size();
@@ -270,103 +230,56 @@ static bool make_mlocked(struct carrier *carrier)
 		return false;
 
 	if (mlock(carrier->addr, carrier->len))
-		carrier->skip = "cannot lock memory";
+		carrier->skip = "needs the right to lock memory";
 	return true;
 }
 
-/* One page is locked: three mappings of one. The middle one is left. */
-static bool make_split_by_mlock(struct carrier *carrier)
+static bool split_by_mlock(char *addr, size_t len)
 {
+	return !mlock(addr, len);
+}
+
+static bool split_by_mprotect(char *addr, size_t len)
+{
+	return !sys_mprotect(addr, len, PROT_READ);
+}
+
+static bool split_by_key(char *addr, size_t len)
+{
+	return !sys_pkey_mprotect(addr, len, RW, 0);
+}
+
+static bool split_by_madvise(char *addr, size_t len)
+{
+	return !madvise(addr, len, MADV_DONTDUMP);
+}
+
+static bool make_parts(struct carrier *carrier)
+{
+	const struct parts *parts = carrier->parts;
 	const size_t size = pkey_page_size();
-	char *pages = map_pages(3);
+	char *pages = map_pages(parts->pages);
+	int i;
 
 	if (!pages)
 		return false;
 
-	if (mlock(pages + size, size))
-		carrier->skip = "cannot lock memory";
-	carrier->addr = pages + size;
-	carrier->len = size;
-	return !munmap(pages, size) && !munmap(pages + 2 * size, size);
-}
+	if (parts->split && !parts->split(pages + parts->first * size, parts->nr * size))
+		carrier->skip = "needs the right to lock memory";
+	for (i = 0; i < parts->pages; i++)
+		if (parts->drop & 1u << i && munmap(pages + i * size, size))
+			return false;
 
-static bool make_split_by_mprotect(struct carrier *carrier)
-{
-	const size_t size = pkey_page_size();
-	char *pages = map_pages(3);
-
-	if (!pages || sys_mprotect(pages + size, size, PROT_READ))
-		return false;
-
-	carrier->addr = pages + size;
-	carrier->len = size;
-	return !munmap(pages, size) && !munmap(pages + 2 * size, size);
-}
-
-/* The middle gets key 0 back: the first and the last page are mappings. */
-static bool make_split_by_key(struct carrier *carrier)
-{
-	const size_t size = pkey_page_size();
-	char *pages = map_pages(3);
-
-	if (!pages || sys_pkey_mprotect(pages + size, size, RW, 0))
-		return false;
-
-	carrier->addr = pages + 2 * size;
-	carrier->len = size;
-	return !munmap(pages, size);
-}
-
-static bool make_split_by_madvise(struct carrier *carrier)
-{
-	const size_t size = pkey_page_size();
-	char *pages = map_pages(3);
-
-	if (!pages || madvise(pages + size, size, MADV_DONTDUMP))
-		return false;
-
-	carrier->addr = pages;
-	carrier->len = size;
-	return !munmap(pages + size, 2 * size);
-}
-
-static bool make_unmapped_middle(struct carrier *carrier)
-{
-	const size_t size = pkey_page_size();
-	char *pages = map_pages(5);
-
-	if (!pages || munmap(pages + size, 3 * size))
-		return false;
-
-	carrier->addr = pages;
-	carrier->len = 5 * size;
+	carrier->addr = pages + parts->keep * size;
+	carrier->len = parts->keep_nr * size;
 	return true;
-}
-
-static bool make_unmapped_head(struct carrier *carrier)
-{
-	const size_t size = pkey_page_size();
-	char *pages = map_pages(5);
-
-	carrier->addr = pages + 4 * size;
-	carrier->len = size;
-	return pages && !munmap(pages, 4 * size);
-}
-
-static bool make_unmapped_tail(struct carrier *carrier)
-{
-	const size_t size = pkey_page_size();
-
-	carrier->len = size;
-	carrier->addr = map_pages(5);
-	return carrier->addr && !munmap(carrier->addr + size, 4 * size);
 }
 
 /* Each page gets the key on its own, the middle one last: one mapping of three. */
 static bool make_merged(struct carrier *carrier)
 {
 	const size_t size = pkey_page_size();
-	char *pages = map_pages_with(0, 3);
+	char *pages = pkey_map_isolated(3, RW, 0);
 
 	carrier->addr = pages;
 	carrier->len = 3 * size;
@@ -374,7 +287,7 @@ static bool make_merged(struct carrier *carrier)
 	       carry(pages + size, size);
 }
 
-/* Split into five and put together again. */
+/* The mapping is split into five and merges again. */
 static bool make_split_and_merged(struct carrier *carrier)
 {
 	const size_t size = pkey_page_size();
@@ -430,11 +343,11 @@ static bool make_grown(struct carrier *carrier)
 	return carrier->addr == pages;
 }
 
-/* There is no room, so that it moves. */
+/* The mapping has no room to grow, so it moves. */
 static bool make_grown_and_moved(struct carrier *carrier)
 {
 	const size_t size = pkey_page_size();
-	char *pages = map_pages_with(0, 2);
+	char *pages = pkey_map_isolated(2, RW, 0);
 
 	if (!pages || !carry(pages, size))
 		return false;
@@ -453,7 +366,7 @@ static bool make_shrunk(struct carrier *carrier)
 	return carrier->addr && mremap(carrier->addr, 3 * size, size, 0) == carrier->addr;
 }
 
-/* Two mappings afterwards: the old one, now empty, and the new one. */
+/* There are two mappings afterwards: the old one, now empty, and the new one. */
 static bool make_dontunmap(struct carrier *carrier, bool keep_old)
 {
 	const size_t size = pkey_page_size();
@@ -465,7 +378,7 @@ static bool make_dontunmap(struct carrier *carrier, bool keep_old)
 
 	new = mremap(old, size, size, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, 0);
 	if (new == MAP_FAILED) {
-		carrier->skip = "no MREMAP_DONTUNMAP";
+		carrier->skip = "needs MREMAP_DONTUNMAP";
 		return errno == EINVAL;
 	}
 
@@ -516,7 +429,7 @@ static bool make_huge_page(struct carrier *carrier)
 	madvise(carrier->addr, HUGE_SIZE, MADV_HUGEPAGE);
 	carrier->addr[0] = 1;
 	if (!pkey_find_vma(carrier->addr, &vma) || !vma.anon_huge)
-		carrier->skip = "no transparent huge page";
+		carrier->skip = "needs transparent huge pages";
 	return carry(carrier->addr, HUGE_SIZE);
 }
 
@@ -541,7 +454,7 @@ static bool make_hugetlb(struct carrier *carrier)
 	carrier->addr = pkey_mmap(NULL, HUGE_SIZE, RW,
 				  MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1);
 	if (!carrier->addr) {
-		carrier->skip = "no hugetlb page";
+		carrier->skip = "needs a huge page in the hugetlb pool";
 		return true;
 	}
 	return carry(carrier->addr, HUGE_SIZE);
@@ -555,135 +468,49 @@ FIXTURE(carrier)
 FIXTURE_VARIANT(carrier)
 {
 	bool (*make)(struct carrier *carrier);
+	/* What make_parts() does. */
+	struct parts parts;
 };
 
-FIXTURE_VARIANT_ADD(carrier, private) {
-	.make = make_private,
-};
+#define CARRIER(_name) FIXTURE_VARIANT_ADD(carrier, _name) { .make = make_##_name }
 
-FIXTURE_VARIANT_ADD(carrier, touched) {
-	.make = make_touched,
-};
+CARRIER(private);
+CARRIER(touched);
+CARRIER(shared);
+CARRIER(memfd_shared);
+CARRIER(memfd_private);
+CARRIER(file_private);
+CARRIER(shm);
+CARRIER(heap);
+CARRIER(prot_none);
+CARRIER(prot_none_at_once);
+CARRIER(grows_down);
+CARRIER(mlocked);
+CARRIER(merged);
+CARRIER(split_and_merged);
+CARRIER(moved);
+CARRIER(moved_middle);
+CARRIER(grown);
+CARRIER(grown_and_moved);
+CARRIER(shrunk);
+CARRIER(dontunmap_old);
+CARRIER(dontunmap_new);
+CARRIER(duplicated);
+CARRIER(huge_page);
+CARRIER(part_of_huge_page);
+CARRIER(hugetlb);
 
-FIXTURE_VARIANT_ADD(carrier, shared) {
-	.make = make_shared,
-};
+#define PARTS(_name, ...) \
+	FIXTURE_VARIANT_ADD(carrier, _name) { .make = make_parts, .parts = { __VA_ARGS__ } }
 
-FIXTURE_VARIANT_ADD(carrier, memfd_shared) {
-	.make = make_memfd_shared,
-};
-
-FIXTURE_VARIANT_ADD(carrier, memfd_private) {
-	.make = make_memfd_private,
-};
-
-FIXTURE_VARIANT_ADD(carrier, file_private) {
-	.make = make_file_private,
-};
-
-FIXTURE_VARIANT_ADD(carrier, shm) {
-	.make = make_shm,
-};
-
-FIXTURE_VARIANT_ADD(carrier, heap) {
-	.make = make_heap,
-};
-
-FIXTURE_VARIANT_ADD(carrier, prot_none) {
-	.make = make_prot_none,
-};
-
-FIXTURE_VARIANT_ADD(carrier, prot_none_at_once) {
-	.make = make_prot_none_at_once,
-};
-
-FIXTURE_VARIANT_ADD(carrier, grows_down) {
-	.make = make_grows_down,
-};
-
-FIXTURE_VARIANT_ADD(carrier, mlocked) {
-	.make = make_mlocked,
-};
-
-FIXTURE_VARIANT_ADD(carrier, split_by_mlock) {
-	.make = make_split_by_mlock,
-};
-
-FIXTURE_VARIANT_ADD(carrier, split_by_mprotect) {
-	.make = make_split_by_mprotect,
-};
-
-FIXTURE_VARIANT_ADD(carrier, split_by_key) {
-	.make = make_split_by_key,
-};
-
-FIXTURE_VARIANT_ADD(carrier, split_by_madvise) {
-	.make = make_split_by_madvise,
-};
-
-FIXTURE_VARIANT_ADD(carrier, unmapped_middle) {
-	.make = make_unmapped_middle,
-};
-
-FIXTURE_VARIANT_ADD(carrier, unmapped_head) {
-	.make = make_unmapped_head,
-};
-
-FIXTURE_VARIANT_ADD(carrier, unmapped_tail) {
-	.make = make_unmapped_tail,
-};
-
-FIXTURE_VARIANT_ADD(carrier, merged) {
-	.make = make_merged,
-};
-
-FIXTURE_VARIANT_ADD(carrier, split_and_merged) {
-	.make = make_split_and_merged,
-};
-
-FIXTURE_VARIANT_ADD(carrier, moved) {
-	.make = make_moved,
-};
-
-FIXTURE_VARIANT_ADD(carrier, moved_middle) {
-	.make = make_moved_middle,
-};
-
-FIXTURE_VARIANT_ADD(carrier, grown) {
-	.make = make_grown,
-};
-
-FIXTURE_VARIANT_ADD(carrier, grown_and_moved) {
-	.make = make_grown_and_moved,
-};
-
-FIXTURE_VARIANT_ADD(carrier, shrunk) {
-	.make = make_shrunk,
-};
-
-FIXTURE_VARIANT_ADD(carrier, dontunmap_old) {
-	.make = make_dontunmap_old,
-};
-
-FIXTURE_VARIANT_ADD(carrier, dontunmap_new) {
-	.make = make_dontunmap_new,
-};
-
-FIXTURE_VARIANT_ADD(carrier, duplicated) {
-	.make = make_duplicated,
-};
-
-FIXTURE_VARIANT_ADD(carrier, huge_page) {
-	.make = make_huge_page,
-};
-
-FIXTURE_VARIANT_ADD(carrier, part_of_huge_page) {
-	.make = make_part_of_huge_page,
-};
-
-FIXTURE_VARIANT_ADD(carrier, hugetlb) {
-	.make = make_hugetlb,
-};
+/* pages; what changes, from which page, how many; unmapped; left, and how many. */
+PARTS(split_by_mlock, 3, split_by_mlock, 1, 1, 0x05, 1, 1);
+PARTS(split_by_mprotect, 3, split_by_mprotect, 1, 1, 0x05, 1, 1);
+PARTS(split_by_key, 3, split_by_key, 1, 1, 0x01, 2, 1);
+PARTS(split_by_madvise, 3, split_by_madvise, 1, 1, 0x06, 0, 1);
+PARTS(unmapped_middle, 5, NULL, 0, 0, 0x0e, 0, 5);
+PARTS(unmapped_head, 5, NULL, 0, 0, 0x0f, 4, 1);
+PARTS(unmapped_tail, 5, NULL, 0, 0, 0x1e, 0, 1);
 
 FIXTURE_SETUP(carrier)
 {
@@ -693,6 +520,7 @@ FIXTURE_SETUP(carrier)
 		SKIP(return, NO_PKU);
 
 	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
+	carrier->parts = &variant->parts;
 	ASSERT_TRUE(variant->make(carrier));
 	if (carrier->skip)
 		SKIP(return, "%s", carrier->skip);
@@ -716,7 +544,7 @@ TEST_F(carrier, key_is_held_back)
 	}
 }
 
-/* F1, F2: and is as good as any other when the mapping is gone. */
+/* F1, F2: the key is as good as any other when the mapping is gone. */
 TEST_F(carrier, key_is_clean_when_unmapped)
 {
 	ASSERT_EQ(0, sys_pkey_free(SPARE));
@@ -729,12 +557,12 @@ TEST_F(carrier, key_is_clean_when_unmapped)
 	EXPECT_EQ(ENOSPC, errno);
 }
 
-/* F1: nothing is left over of it for the next owner's mappings. */
+/* F1: the count of the next owner's mappings starts at 0. */
 TEST_F(carrier, next_owner_starts_over)
 {
 	ASSERT_TRUE(carrier_drop(&self->carrier));
 	ASSERT_EQ(KEY, sys_pkey_alloc(0, 0));
-	memset(&self->carrier, 0, sizeof(self->carrier));
+	self->carrier = (struct carrier){ .parts = &variant->parts };
 	ASSERT_TRUE(variant->make(&self->carrier));
 	ASSERT_EQ(0, sys_pkey_free(KEY));
 	ASSERT_EQ(0, sys_pkey_free(SPARE));
@@ -747,20 +575,15 @@ TEST_F(carrier, next_owner_starts_over)
 /* F1, E1: the child's copy of the mapping counts in the child, and there only. */
 TEST_F(carrier, child_has_its_own_count)
 {
-	pid_t pid;
 
 	ASSERT_EQ(0, sys_pkey_free(SPARE));
-	pid = fork();
-	ASSERT_LE(0, pid);
-	if (!pid) {
+	IN_CHILD {
 		EXPECT_EQ(SPARE, sys_pkey_alloc(0, 0));
 		EXPECT_EQ(0, sys_pkey_free(SPARE));
 		EXPECT_TRUE(carrier_drop(&self->carrier));
 		EXPECT_EQ(KEY, sys_pkey_alloc(0, 0));
 		EXPECT_EQ(SPARE, sys_pkey_alloc(0, 0));
-		_exit(0);
 	}
-	EXPECT_EQ(0, wait_for(pid));
 	EXPECT_EQ(SPARE, sys_pkey_alloc(0, 0));
 }
 
@@ -782,31 +605,26 @@ TEST_F(carrier, child_keeps_what_parent_unmaps)
 		EXPECT_EQ(0, sys_pkey_free(SPARE));
 		EXPECT_TRUE(carrier_drop(&self->carrier));
 		EXPECT_EQ(KEY, sys_pkey_alloc(0, 0));
-		_exit(0);
+		pkey_child_end(_metadata);
 	}
 	ASSERT_TRUE(carrier_drop(&self->carrier));
 	EXPECT_EQ(KEY, sys_pkey_alloc(0, 0));
 	close(fds[1]);
-	EXPECT_EQ(0, wait_for(pid));
+	EXPECT_CHILD_PASSED(pid);
 }
 
 /* F1: a mapping that the child does not get does not count there. */
 TEST_F(carrier, dontfork_is_clean_in_child)
 {
-	pid_t pid;
 
 	/* The ends of a range with a hole are both advised, in spite of ENOMEM. */
 	if (madvise(self->carrier.addr, self->carrier.len, MADV_DONTFORK))
 		ASSERT_EQ(ENOMEM, errno);
 	ASSERT_EQ(0, sys_pkey_free(SPARE));
-	pid = fork();
-	ASSERT_LE(0, pid);
-	if (!pid) {
+	IN_CHILD {
 		EXPECT_EQ(KEY, sys_pkey_alloc(0, 0));
 		EXPECT_EQ(SPARE, sys_pkey_alloc(0, 0));
-		_exit(0);
 	}
-	EXPECT_EQ(0, wait_for(pid));
 	EXPECT_EQ(SPARE, sys_pkey_alloc(0, 0));
 }
 
@@ -888,41 +706,17 @@ FIXTURE_VARIANT(way_out)
 	bool (*leave)(char *pages, size_t len);
 };
 
-FIXTURE_VARIANT_ADD(way_out, munmap) {
-	.leave = leave_munmap,
-};
+#define WAY_OUT(_name) FIXTURE_VARIANT_ADD(way_out, _name) { .leave = leave_##_name }
 
-FIXTURE_VARIANT_ADD(way_out, map_fixed) {
-	.leave = leave_map_fixed,
-};
-
-FIXTURE_VARIANT_ADD(way_out, map_file_fixed) {
-	.leave = leave_map_file_fixed,
-};
-
-FIXTURE_VARIANT_ADD(way_out, mremap_over) {
-	.leave = leave_mremap_over,
-};
-
-FIXTURE_VARIANT_ADD(way_out, key_0) {
-	.leave = leave_key_0,
-};
-
-FIXTURE_VARIANT_ADD(way_out, other_key) {
-	.leave = leave_other_key,
-};
-
-FIXTURE_VARIANT_ADD(way_out, other_key_and_prot) {
-	.leave = leave_other_key_and_prot,
-};
-
-FIXTURE_VARIANT_ADD(way_out, execute_only) {
-	.leave = leave_execute_only,
-};
-
-FIXTURE_VARIANT_ADD(way_out, shmat_over) {
-	.leave = leave_shmat_over,
-};
+WAY_OUT(munmap);
+WAY_OUT(map_fixed);
+WAY_OUT(map_file_fixed);
+WAY_OUT(mremap_over);
+WAY_OUT(key_0);
+WAY_OUT(other_key);
+WAY_OUT(other_key_and_prot);
+WAY_OUT(execute_only);
+WAY_OUT(shmat_over);
 
 FIXTURE_SETUP(way_out)
 {
@@ -972,7 +766,7 @@ TEST_F(way_out, counts_to_the_last_page)
 	EXPECT_EQ(SPARE, sys_pkey_alloc(0, 0));
 }
 
-/* F1: one call for mappings of different kinds. */
+/* F1: one call takes mappings of different kinds away. */
 TEST_F(way_out, takes_several_mappings_at_once)
 {
 	ASSERT_EQ(0, sys_mprotect(self->pages + self->size, self->size, PROT_READ));
@@ -984,42 +778,26 @@ TEST_F(way_out, takes_several_mappings_at_once)
 	EXPECT_EQ(SPARE, sys_pkey_alloc(0, 0));
 }
 
-/* F1, E1: also what fork() has copied, in the child. */
+/* F1, E1: a mapping that fork() has copied counts no more when the child takes it away. */
 TEST_F(way_out, makes_key_clean_in_child)
 {
-	pid_t pid;
 
-	pid = fork();
-	ASSERT_LE(0, pid);
-	if (!pid) {
+	IN_CHILD {
 		EXPECT_TRUE(variant->leave(self->pages, 5 * self->size));
 		EXPECT_EQ(KEY, sys_pkey_alloc(0, 0));
-		_exit(0);
 	}
-	EXPECT_EQ(0, wait_for(pid));
 	EXPECT_EQ(SPARE, sys_pkey_alloc(0, 0));
 }
 
 /*
  * Calls that fail, and may have given the key to a part of the range. Each gets
- * three pages with key 0 and gives errno, or -1 if there is no such failure here.
+ * three pages with key 0, of which @page stands in the way, and gives errno, or -1 if
+ * there is no such failure here.
  */
 
-static int fail_hole_first(char *pages, size_t size)
+static int fail_hole(char *pages, size_t size, int page)
 {
-	munmap(pages, size);
-	return sys_pkey_mprotect(pages, 3 * size, RW, KEY) ? errno : 0;
-}
-
-static int fail_hole_in_the_middle(char *pages, size_t size)
-{
-	munmap(pages + size, size);
-	return sys_pkey_mprotect(pages, 3 * size, RW, KEY) ? errno : 0;
-}
-
-static int fail_hole_last(char *pages, size_t size)
-{
-	munmap(pages + 2 * size, size);
+	munmap(pages + page * size, size);
 	return sys_pkey_mprotect(pages, 3 * size, RW, KEY) ? errno : 0;
 }
 
@@ -1037,16 +815,6 @@ static int fail_access(char *pages, size_t size, int page)
 	return sys_pkey_mprotect(pages, 3 * size, RW, KEY) ? errno : 0;
 }
 
-static int fail_access_first(char *pages, size_t size)
-{
-	return fail_access(pages, size, 0);
-}
-
-static int fail_access_last(char *pages, size_t size)
-{
-	return fail_access(pages, size, 2);
-}
-
 static int fail_sealed(char *pages, size_t size, int page)
 {
 	if (syscall(__NR_mseal, pages + page * size, size, 0))
@@ -1055,33 +823,23 @@ static int fail_sealed(char *pages, size_t size, int page)
 	return sys_pkey_mprotect(pages, 3 * size, RW, KEY) ? errno : 0;
 }
 
-static int fail_sealed_first(char *pages, size_t size)
-{
-	return fail_sealed(pages, size, 0);
-}
-
-static int fail_sealed_last(char *pages, size_t size)
-{
-	return fail_sealed(pages, size, 2);
-}
-
-static int fail_protection(char *pages, size_t size)
+static int fail_protection(char *pages, size_t size, int page)
 {
 	return sys_pkey_mprotect(pages, 3 * size, RW | PROT_GROWSDOWN | PROT_GROWSUP, KEY) ?
 	       errno : 0;
 }
 
-static int fail_alignment(char *pages, size_t size)
+static int fail_alignment(char *pages, size_t size, int page)
 {
 	return sys_pkey_mprotect(pages + 1, size, RW, KEY) ? errno : 0;
 }
 
-static int fail_growsdown(char *pages, size_t size)
+static int fail_growsdown(char *pages, size_t size, int page)
 {
 	return sys_pkey_mprotect(pages, 3 * size, RW | PROT_GROWSDOWN, KEY) ? errno : 0;
 }
 
-static int fail_length(char *pages, size_t size)
+static int fail_length(char *pages, size_t size, int page)
 {
 	return sys_pkey_mprotect(pages, -(uintptr_t)pages, RW, KEY) ? errno : 0;
 }
@@ -1107,31 +865,31 @@ static char *exhaust_mappings(void)
 	return NULL;
 }
 
-/* Fewer mappings are made more quickly; for root only, the test needs it not. */
+/* Root can lower the limit, so that fewer mappings have to be made. */
 static int fail_to_split_one(char *first, size_t len)
 {
 	int error = 0;
 	char old[16];
 	char *many;
 
-	snprintf(old, sizeof(old), "%d", read_setting(MAX_MAPPINGS));
-	write_setting(MAX_MAPPINGS, "1000");
+	snprintf(old, sizeof(old), "%d", pkey_read_setting(MAX_MAPPINGS));
+	pkey_write_setting(MAX_MAPPINGS, "1000");
 	many = exhaust_mappings();
 	if (many && sys_pkey_mprotect(first, len, RW, KEY))
 		error = errno;
-	write_setting(MAX_MAPPINGS, old);
+	pkey_write_setting(MAX_MAPPINGS, old);
 	if (many)
 		munmap(many, MANY_MAPPINGS * pkey_page_size());
 	return error;
 }
 
-static int fail_to_split(char *pages, size_t size)
+static int fail_to_split(char *pages, size_t size, int page)
 {
 	return fail_to_split_one(pages + size, size);
 }
 
-/* The last page needs a split, the first is a mapping of its own. */
-static int fail_to_split_last(char *pages, size_t size)
+/* The last page needs a split. The first is a mapping of its own. */
+static int fail_to_split_last(char *pages, size_t size, int page)
 {
 	if (madvise(pages, size, MADV_DONTDUMP))
 		return 0;
@@ -1147,83 +905,30 @@ FIXTURE(failing)
 
 FIXTURE_VARIANT(failing)
 {
-	int (*fail)(char *pages, size_t size);
+	int (*fail)(char *pages, size_t size, int page);
+	int page;
 	int error;
-	/* If it is not the same on all kernels this is not looked at. */
+	/* The call gives the key to a part of the range. */
+	bool changes;
+	/* Kernels differ in that. */
 	bool either;
-	bool changes_something;
 };
 
-FIXTURE_VARIANT_ADD(failing, hole_first) {
-	.fail = fail_hole_first,
-	.error = ENOMEM,
-};
+#define FAILING(_name, ...) FIXTURE_VARIANT_ADD(failing, _name) { __VA_ARGS__ }
 
-FIXTURE_VARIANT_ADD(failing, hole_in_the_middle) {
-	.fail = fail_hole_in_the_middle,
-	.error = ENOMEM,
-	.changes_something = true,
-};
-
-FIXTURE_VARIANT_ADD(failing, hole_last) {
-	.fail = fail_hole_last,
-	.error = ENOMEM,
-	.changes_something = true,
-};
-
-FIXTURE_VARIANT_ADD(failing, access_first) {
-	.fail = fail_access_first,
-	.error = EACCES,
-};
-
-FIXTURE_VARIANT_ADD(failing, access_last) {
-	.fail = fail_access_last,
-	.error = EACCES,
-	.changes_something = true,
-};
-
-FIXTURE_VARIANT_ADD(failing, sealed_first) {
-	.fail = fail_sealed_first,
-	.error = EPERM,
-};
-
-FIXTURE_VARIANT_ADD(failing, sealed_last) {
-	.fail = fail_sealed_last,
-	.error = EPERM,
-	.either = true,
-};
-
-FIXTURE_VARIANT_ADD(failing, protection) {
-	.fail = fail_protection,
-	.error = EINVAL,
-};
-
-FIXTURE_VARIANT_ADD(failing, alignment) {
-	.fail = fail_alignment,
-	.error = EINVAL,
-};
-
-FIXTURE_VARIANT_ADD(failing, growsdown) {
-	.fail = fail_growsdown,
-	.error = EINVAL,
-};
-
-FIXTURE_VARIANT_ADD(failing, length) {
-	.fail = fail_length,
-	.error = ENOMEM,
-	.either = true,
-};
-
-FIXTURE_VARIANT_ADD(failing, to_split) {
-	.fail = fail_to_split,
-	.error = ENOMEM,
-};
-
-FIXTURE_VARIANT_ADD(failing, to_split_last) {
-	.fail = fail_to_split_last,
-	.error = ENOMEM,
-	.changes_something = true,
-};
+FAILING(hole_first, fail_hole, 0, ENOMEM);
+FAILING(hole_in_the_middle, fail_hole, 1, ENOMEM, .changes = true);
+FAILING(hole_last, fail_hole, 2, ENOMEM, .changes = true);
+FAILING(access_first, fail_access, 0, EACCES);
+FAILING(access_last, fail_access, 2, EACCES, .changes = true);
+FAILING(sealed_first, fail_sealed, 0, EPERM);
+FAILING(sealed_last, fail_sealed, 2, EPERM, .either = true);
+FAILING(protection, fail_protection, 0, EINVAL);
+FAILING(alignment, fail_alignment, 0, EINVAL);
+FAILING(growsdown, fail_growsdown, 0, EINVAL);
+FAILING(length, fail_length, 0, ENOMEM, .either = true);
+FAILING(to_split, fail_to_split, 0, ENOMEM);
+FAILING(to_split_last, fail_to_split_last, 0, ENOMEM, .changes = true);
 
 FIXTURE_SETUP(failing)
 {
@@ -1234,11 +939,11 @@ FIXTURE_SETUP(failing)
 
 	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
 	self->size = pkey_page_size();
-	self->pages = map_pages_with(0, 3);
+	self->pages = pkey_map_isolated(3, RW, 0);
 	ASSERT_TRUE(!!self->pages);
-	error = variant->fail(self->pages, self->size);
+	error = variant->fail(self->pages, self->size, variant->page);
 	if (error < 0)
-		SKIP(return, "no mseal()");
+		SKIP(return, "needs mseal()");
 	ASSERT_EQ(variant->error, error);
 	ASSERT_EQ(0, sys_pkey_free(KEY));
 	ASSERT_EQ(0, sys_pkey_free(SPARE));
@@ -1257,11 +962,11 @@ TEST_F(failing, counts_what_it_changed)
 	for (i = 0; i < 3; i++)
 		changed |= pkey_of(self->pages + i * self->size) == KEY;
 	if (!variant->either)
-		EXPECT_EQ(variant->changes_something, changed);
+		EXPECT_EQ(variant->changes, changed);
 	EXPECT_EQ(changed ? SPARE : KEY, sys_pkey_alloc(0, 0));
 }
 
-/* F1: and counts no more when it is unmapped. */
+/* F1: what such a call has changed counts no more when it is unmapped. */
 TEST_F(failing, is_clean_when_unmapped)
 {
 	int i;
@@ -1310,7 +1015,7 @@ TEST_F(full, failed_mremap_changes_no_count)
 	EXPECT_EQ(KEY, sys_pkey_alloc(0, 0));
 }
 
-/* F1: the same for munmap() and mlock() where nothing can be split. */
+/* F1: munmap() and mlock() leave the count as it was where nothing can be split. */
 TEST_F(full, failed_split_changes_no_count)
 {
 	const size_t size = pkey_page_size();
@@ -1341,7 +1046,7 @@ TEST_F(full, thousand_mappings_count)
 	int i;
 
 	/* Every second page, so that they do not merge. */
-	pages = map_pages_with(0, 2 * nr);
+	pages = pkey_map_isolated(2 * nr, RW, 0);
 	ASSERT_TRUE(!!pages);
 	for (i = 0; i < nr; i++)
 		ASSERT_TRUE(carry(pages + 2 * i * size, size));
@@ -1355,7 +1060,7 @@ TEST_F(full, thousand_mappings_count)
 	EXPECT_EQ(KEY, sys_pkey_alloc(0, 0));
 }
 
-/* F1: a key is mapped while it is allocated; only a free one has to wait. */
+/* F1: a key whose mappings went while it was allocated is clean when it is freed. */
 TEST_F(full, key_without_mappings_is_clean_at_once)
 {
 	const size_t size = pkey_page_size();
@@ -1369,47 +1074,56 @@ TEST_F(full, key_without_mappings_is_clean_at_once)
 	EXPECT_EQ(KEY, sys_pkey_alloc(0, 0));
 }
 
-/* F2, A6: never used, then clean, then mapped; each time the lowest number. */
-TEST(order_of_choice)
+FIXTURE(choice)
 {
-	const int order[] = { 9, 10, 11, 12, 13, 14, 15, 3, 5, 8, 2, 4, 6 };
-	const int mapped[] = { 2, 4, 6 }, clean[] = { 3, 5, 8 };
-	size_t i;
-	int pkey;
+};
 
+FIXTURE_SETUP(choice)
+{
 	if (!pku_enabled())
 		SKIP(return, NO_PKU);
+}
+
+FIXTURE_TEARDOWN(choice)
+{
+}
+
+/* F2, A6: keys never used and clean ones by number, then mapped ones by number. */
+TEST_F(choice, by_number_and_mapped_last)
+{
+	const int order[] = { 3, 5, 8, 9, 10, 11, 12, 13, 14, 15, 2, 4, 6 };
+	const int mapped[] = { 2, 4, 6 }, clean[] = { 3, 5, 8 };
+	size_t i, nr;
+	int pkey;
 
 	for (pkey = 1; pkey <= 8; pkey++)
 		ASSERT_EQ(pkey, sys_pkey_alloc(0, 0));
 	for (i = 0; i < ARRAY_SIZE(mapped); i++) {
-		ASSERT_TRUE(!!map_pages_with(mapped[i], 1));
+		ASSERT_TRUE(!!pkey_map_isolated(1, RW, mapped[i]));
 		ASSERT_EQ(0, sys_pkey_free(mapped[i]));
 	}
 	for (i = 0; i < ARRAY_SIZE(clean); i++)
 		ASSERT_EQ(0, sys_pkey_free(clean[i]));
-	if (read_setting(SETTING) == 0)
-		SKIP(return, "vm.pkey_reuse_mapped is 0");
-
-	for (i = 0; i < ARRAY_SIZE(order); i++)
+	/* With vm.pkey_reuse_mapped=0 the mapped ones do not come. */
+	nr = ARRAY_SIZE(order);
+	if (pkey_read_setting(PKEY_SETTING) == 0)
+		nr -= ARRAY_SIZE(mapped);
+	for (i = 0; i < nr; i++)
 		EXPECT_EQ(order[i], sys_pkey_alloc(0, 0));
 	EXPECT_EQ(-1, sys_pkey_alloc(0, 0));
 	EXPECT_EQ(ENOSPC, errno);
 }
 
 /* F2: whichever two keys are free, the clean one comes first. */
-TEST(clean_before_mapped_for_all_pairs)
+TEST_F(choice, clean_before_mapped_for_all_pairs)
 {
 	const size_t size = pkey_page_size();
 	int mapped, clean;
 	char *page;
 
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
-
 	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
 	for (mapped = 1; mapped <= PKEY_MAX; mapped++) {
-		page = map_pages_with(mapped, 1);
+		page = pkey_map_isolated(1, RW, mapped);
 		ASSERT_TRUE(!!page);
 		ASSERT_EQ(0, sys_pkey_free(mapped));
 		for (clean = 1; clean <= PKEY_MAX; clean++) {
@@ -1424,27 +1138,24 @@ TEST(clean_before_mapped_for_all_pairs)
 }
 
 /* F2: whichever key is mapped, one that was never used comes first. */
-TEST(never_used_before_mapped_for_all_keys)
+TEST_F(choice, never_used_before_mapped_for_all_keys)
 {
 	int pkey;
 
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
-
 	for (pkey = 1; pkey <= PKEY_MAX; pkey++) {
 		EXPECT_EQ(pkey, sys_pkey_alloc(0, 0));
-		ASSERT_TRUE(!!map_pages_with(pkey, 1));
+		ASSERT_TRUE(!!pkey_map_isolated(1, RW, pkey));
 		ASSERT_EQ(0, sys_pkey_free(pkey));
 	}
 }
 
 /*
- * A pkey_mprotect() that has to wait for mmap_lock, as it was found there; so
- * many times another thread is asked to hold the lock. It does so for some
- * milliseconds, so one time in a few all falls into place.
+ * A pkey_mprotect() is seen waiting for mmap_lock. Another thread holds the lock for
+ * some milliseconds at a time, so the two meet in a few of so many rounds.
  */
-#define NR_HOLDS	200
+#define NR_HOLDS	400
 #define HOLD_PAGES	4096
+#define ENOUGH_HOLDS	5
 
 struct hold {
 	pthread_t holder;
@@ -1453,11 +1164,12 @@ struct hold {
 	char *page;
 	pid_t waiter_tid;
 	bool stop;
-	/* The waiter begins round @go, and has ended @done. */
+	/* The waiter begins round @go, and has ended @done with @error. */
 	unsigned int go;
 	unsigned int done;
+	int error;
 	/* In how many rounds was it seen waiting? */
-	int waited;
+	int seen;
 };
 
 static void *hold_mmap_lock(void *arg)
@@ -1466,7 +1178,7 @@ static void *hold_mmap_lock(void *arg)
 	struct hold *hold = arg;
 	int prot = PROT_READ;
 
-	while (!__atomic_load_n(&hold->stop, __ATOMIC_SEQ_CST)) {
+	while (!LOAD(hold->stop)) {
 		sys_mprotect(hold->pages, len, prot);
 		prot ^= PROT_WRITE;
 		sched_yield();
@@ -1480,81 +1192,127 @@ static void *attach_key_when_told(void *arg)
 	struct hold *hold = arg;
 	unsigned int go;
 
-	__atomic_store_n(&hold->waiter_tid, syscall(__NR_gettid), __ATOMIC_SEQ_CST);
-	while (!__atomic_load_n(&hold->stop, __ATOMIC_SEQ_CST)) {
-		go = __atomic_load_n(&hold->go, __ATOMIC_SEQ_CST);
+	STORE(hold->waiter_tid, syscall(__NR_gettid));
+	while (!LOAD(hold->stop)) {
+		go = LOAD(hold->go);
 		if (go == hold->done) {
 			sched_yield();
 			continue;
 		}
-		sys_pkey_mprotect(hold->page, size, RW, KEY);
-		__atomic_store_n(&hold->done, go, __ATOMIC_SEQ_CST);
+		hold->error = sys_pkey_mprotect(hold->page, size, RW, KEY) ? errno : 0;
+		STORE(hold->done, go);
 	}
 	return NULL;
 }
 
-/*
- * Frees KEY and SPARE and takes one of them while the waiter waits. Gives the
- * key that came, or 0 if the waiter was not waiting all the time: it waits once
- * in a round, so it is enough to look before and after.
- */
-static int alloc_beside_waiter(struct hold *hold)
+static bool hold_start(struct hold *hold)
 {
-	int pkey = 0;
+	const size_t len = HOLD_PAGES * pkey_page_size();
 
-	__atomic_add_fetch(&hold->go, 1, __ATOMIC_SEQ_CST);
-	while (__atomic_load_n(&hold->done, __ATOMIC_SEQ_CST) != hold->go) {
-		/* It waits for a lock. */
-		if (pkey_task_state(hold->waiter_tid) != 'D')
-			continue;
-		hold->waited++;
-		sys_pkey_free(KEY);
-		sys_pkey_free(SPARE);
-		pkey = sys_pkey_alloc(0, 0);
-		if (pkey_task_state(hold->waiter_tid) != 'D')
-			pkey = 0;
-		/* Both are allocated again, whichever came first. */
-		sys_pkey_alloc(0, 0);
-		break;
-	}
-	while (__atomic_load_n(&hold->done, __ATOMIC_SEQ_CST) != hold->go)
+	hold->page = pkey_map_isolated(1, RW, 0);
+	hold->pages = pkey_map(HOLD_PAGES, RW);
+	if (!hold->page || !hold->pages)
+		return false;
+
+	madvise(hold->pages, len, MADV_NOHUGEPAGE);
+	memset(hold->pages, 1, len);
+	if (pthread_create(&hold->holder, NULL, hold_mmap_lock, hold) ||
+	    pthread_create(&hold->waiter, NULL, attach_key_when_told, hold))
+		return false;
+
+	while (!LOAD(hold->waiter_tid))
 		sched_yield();
-	sys_pkey_mprotect(hold->page, pkey_page_size(), RW, 0);
-	return pkey;
+	return true;
+}
+
+static bool hold_stop(struct hold *hold)
+{
+	STORE(hold->stop, true);
+	return !pthread_join(hold->holder, NULL) && !pthread_join(hold->waiter, NULL);
 }
 
 /*
- * F1: a pkey_mprotect() that found the key allocated holds it, although no
- * mapping carries it yet.
+ * Calls @fn while the waiter waits for the lock. Gives false if the waiter was not
+ * seen waiting both before and after: it waits once in a round.
  */
-TEST_F(full, pkey_mprotect_under_way_counts)
+static bool beside_waiter(struct hold *hold, void (*fn)(int *result), int *result)
+{
+	bool waited = false;
+
+	ADD(hold->go, 1);
+	while (LOAD(hold->done) != hold->go) {
+		if (pkey_task_state(hold->waiter_tid) != 'D')
+			continue;
+		hold->seen++;
+		fn(result);
+		waited = pkey_task_state(hold->waiter_tid) == 'D';
+		break;
+	}
+	while (LOAD(hold->done) != hold->go)
+		sched_yield();
+	return waited;
+}
+
+static void free_two_and_take_one(int *result)
+{
+	sys_pkey_free(KEY);
+	sys_pkey_free(SPARE);
+	*result = sys_pkey_alloc(0, 0);
+}
+
+/*
+ * C3: a pkey_mprotect() that waits for mmap_lock has not happened yet: it does not
+ * keep pkey_alloc() from choosing the key as a clean one.
+ */
+TEST_F(full, waiting_pkey_mprotect_does_not_count)
 {
 	static struct hold hold;
-	int i, pkey, found = 0;
+	int i, pkey = 0, found = 0;
 
-	hold.page = map_pages_with(0, 1);
-	hold.pages = pkey_map(HOLD_PAGES, RW);
-	ASSERT_TRUE(hold.page && hold.pages);
-	madvise(hold.pages, HOLD_PAGES * pkey_page_size(), MADV_NOHUGEPAGE);
-	memset(hold.pages, 1, HOLD_PAGES * pkey_page_size());
-	ASSERT_EQ(0, pthread_create(&hold.holder, NULL, hold_mmap_lock, &hold));
-	ASSERT_EQ(0, pthread_create(&hold.waiter, NULL, attach_key_when_told, &hold));
-	while (!__atomic_load_n(&hold.waiter_tid, __ATOMIC_SEQ_CST))
-		sched_yield();
-
-	for (i = 0; i < NR_HOLDS && found < 5; i++) {
-		pkey = alloc_beside_waiter(&hold);
-		if (!pkey)
-			continue;
-		found++;
-		EXPECT_EQ(SPARE, pkey);
+	ASSERT_TRUE(hold_start(&hold));
+	for (i = 0; i < NR_HOLDS && found < ENOUGH_HOLDS; i++) {
+		if (beside_waiter(&hold, free_two_and_take_one, &pkey)) {
+			found++;
+			EXPECT_EQ(KEY, pkey);
+		}
+		/* Both are allocated again, whichever came first. */
+		sys_pkey_alloc(0, 0);
+		sys_pkey_mprotect(hold.page, pkey_page_size(), RW, 0);
 	}
-	__atomic_store_n(&hold.stop, true, __ATOMIC_SEQ_CST);
-	ASSERT_EQ(0, pthread_join(hold.holder, NULL));
-	ASSERT_EQ(0, pthread_join(hold.waiter, NULL));
+	ASSERT_TRUE(hold_stop(&hold));
 	/* G1: if the calls had waited too, the wait would have been over each time. */
-	if (!found && hold.waited < NR_HOLDS / 4)
-		SKIP(return, "pkey_mprotect() was never seen waiting");
+	if (!found && hold.seen < NR_HOLDS / 4)
+		SKIP(return, "pkey_mprotect() was not seen waiting");
+	EXPECT_LT(0, found);
+}
+
+static void free_key(int *result)
+{
+	*result = sys_pkey_free(KEY);
+}
+
+/* C3: a key that is freed while the call waits is refused, and no mapping gets it. */
+TEST_F(full, key_is_judged_under_mmap_lock)
+{
+	static struct hold hold;
+	int i, ret = 0, found = 0;
+
+	ASSERT_TRUE(hold_start(&hold));
+	for (i = 0; i < NR_HOLDS && found < ENOUGH_HOLDS; i++) {
+		if (beside_waiter(&hold, free_key, &ret)) {
+			found++;
+			EXPECT_EQ(0, ret);
+			EXPECT_EQ(EINVAL, hold.error);
+			EXPECT_EQ(0, pkey_of(hold.page));
+			EXPECT_STREQ("clean", pkey_state(KEY));
+		}
+		sys_pkey_alloc(0, 0);
+		sys_pkey_mprotect(hold.page, pkey_page_size(), RW, 0);
+	}
+	ASSERT_TRUE(hold_stop(&hold));
+	/* G1: if the calls had waited too, the wait would have been over each time. */
+	if (!found && hold.seen < NR_HOLDS / 4)
+		SKIP(return, "pkey_mprotect() was not seen waiting");
 	EXPECT_LT(0, found);
 }
 
@@ -1564,14 +1322,14 @@ static void *take_key_away_when_told(void *arg)
 	struct hold *hold = arg;
 	unsigned int go;
 
-	while (!__atomic_load_n(&hold->stop, __ATOMIC_SEQ_CST)) {
-		go = __atomic_load_n(&hold->go, __ATOMIC_SEQ_CST);
+	while (!LOAD(hold->stop)) {
+		go = LOAD(hold->go);
 		if (go == hold->done) {
 			sched_yield();
 			continue;
 		}
 		sys_pkey_mprotect(hold->pages, len, RW, 0);
-		__atomic_store_n(&hold->done, go, __ATOMIC_SEQ_CST);
+		STORE(hold->done, go);
 	}
 	return NULL;
 }
@@ -1586,7 +1344,7 @@ TEST_F(full, key_is_held_until_its_last_page_lost_it)
 	static struct hold hold;
 	int i, pkey, early = 0;
 
-	hold.pages = map_pages_with(0, HOLD_PAGES);
+	hold.pages = pkey_map_isolated(HOLD_PAGES, RW, 0);
 	ASSERT_TRUE(!!hold.pages);
 	madvise(hold.pages, HOLD_PAGES * size, MADV_NOHUGEPAGE);
 	memset(hold.pages, 1, HOLD_PAGES * size);
@@ -1596,7 +1354,7 @@ TEST_F(full, key_is_held_until_its_last_page_lost_it)
 		ASSERT_EQ(0, sys_pkey_mprotect(hold.pages, HOLD_PAGES * size, RW, KEY));
 		ASSERT_EQ(0, sys_pkey_free(KEY));
 		ASSERT_EQ(0, sys_pkey_free(SPARE));
-		__atomic_add_fetch(&hold.go, 1, __ATOMIC_SEQ_CST);
+		ADD(hold.go, 1);
 		for (;;) {
 			pkey = sys_pkey_alloc(0, PKEY_DISABLE_ACCESS);
 			if (pkey == KEY)
@@ -1606,11 +1364,11 @@ TEST_F(full, key_is_held_until_its_last_page_lost_it)
 		}
 		if (!pkey_can(PKEY_READ, hold.pages + (HOLD_PAGES - 1) * size))
 			early++;
-		while (__atomic_load_n(&hold.done, __ATOMIC_SEQ_CST) != hold.go)
+		while (LOAD(hold.done) != hold.go)
 			sched_yield();
 		ASSERT_EQ(SPARE, sys_pkey_alloc(0, 0));
 	}
-	__atomic_store_n(&hold.stop, true, __ATOMIC_SEQ_CST);
+	STORE(hold.stop, true);
 	ASSERT_EQ(0, pthread_join(hold.holder, NULL));
 	EXPECT_EQ(0, early);
 }
@@ -1627,15 +1385,8 @@ FIXTURE_VARIANT(setting)
 	bool reuse;
 };
 
-FIXTURE_VARIANT_ADD(setting, 0) {
-	.value = "0",
-	.reuse = false,
-};
-
-FIXTURE_VARIANT_ADD(setting, 1) {
-	.value = "1",
-	.reuse = true,
-};
+FIXTURE_VARIANT_ADD(setting, 0) { .value = "0", .reuse = false };
+FIXTURE_VARIANT_ADD(setting, 1) { .value = "1", .reuse = true };
 
 /* KEY is free and mapped, all others are allocated. */
 FIXTURE_SETUP(setting)
@@ -1645,12 +1396,12 @@ FIXTURE_SETUP(setting)
 	if (!pku_enabled())
 		SKIP(return, NO_PKU);
 
-	ASSERT_EQ(0, access(SETTING, F_OK));
-	err = write_setting(SETTING, variant->value);
+	ASSERT_EQ(0, access(PKEY_SETTING, F_OK));
+	err = pkey_write_setting(PKEY_SETTING, variant->value);
 	if (err == EACCES || err == EPERM || err == EROFS)
-		SKIP(return, "cannot write " SETTING);
+		SKIP(return, "needs the right to write " PKEY_SETTING);
 	ASSERT_EQ(0, err);
-	ASSERT_EQ(atoi(variant->value), read_setting(SETTING));
+	ASSERT_EQ(atoi(variant->value), pkey_read_setting(PKEY_SETTING));
 
 	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
 	self->size = pkey_page_size();
@@ -1664,7 +1415,7 @@ FIXTURE_TEARDOWN(setting)
 	restore_setting();
 }
 
-/* F3: the last key, which a mapping carries, is had with 1 and not with 0. */
+/* F3: the last key, which a mapping carries, is handed out with 1 and not with 0. */
 TEST_F(setting, decides_over_mapped_key)
 {
 	if (variant->reuse) {
@@ -1695,7 +1446,7 @@ TEST_F(setting, keeps_to_rights)
 	}
 }
 
-/* F3: with 0 as with 1 the key comes when it is clean. */
+/* F3: a clean key is handed out with 0 and with 1. */
 TEST_F(setting, gives_key_when_clean)
 {
 	ASSERT_EQ(0, munmap(self->page, self->size));
@@ -1710,7 +1461,7 @@ TEST_F(setting, refusal_is_not_for_ever)
 	int i;
 
 	if (variant->reuse)
-		SKIP(return, "nothing is refused");
+		SKIP(return, "needs vm.pkey_reuse_mapped=0");
 
 	for (i = 0; i < 3; i++) {
 		EXPECT_EQ(-1, sys_pkey_alloc(0, 0));
@@ -1720,7 +1471,7 @@ TEST_F(setting, refusal_is_not_for_ever)
 	EXPECT_EQ(KEY, sys_pkey_alloc(0, 0));
 }
 
-/* F2, F3: a key that was never used, or is clean, comes with both. */
+/* F2, F3: other keys that are clean are handed out with 0 and with 1. */
 TEST_F(setting, leaves_other_keys_alone)
 {
 	ASSERT_EQ(0, sys_pkey_free(SPARE));
@@ -1734,7 +1485,7 @@ TEST_F(setting, several_mapped_keys)
 {
 	char *second;
 
-	second = map_pages_with(OTHER, 1);
+	second = pkey_map_isolated(1, RW, OTHER);
 	ASSERT_TRUE(!!second);
 	ASSERT_EQ(0, sys_pkey_free(OTHER));
 	if (variant->reuse) {
@@ -1750,12 +1501,12 @@ TEST_F(setting, several_mapped_keys)
 	EXPECT_EQ(ENOSPC, errno);
 }
 
-/* F3: it is looked at anew by each call. */
+/* F3: each call looks at the setting. */
 TEST_F(setting, takes_effect_at_once)
 {
-	ASSERT_EQ(0, write_setting(SETTING, variant->reuse ? "0" : "1"));
+	ASSERT_EQ(0, pkey_write_setting(PKEY_SETTING, variant->reuse ? "0" : "1"));
 	EXPECT_EQ(variant->reuse ? -1 : KEY, sys_pkey_alloc(0, 0));
-	ASSERT_EQ(0, write_setting(SETTING, variant->value));
+	ASSERT_EQ(0, pkey_write_setting(PKEY_SETTING, variant->value));
 	if (!variant->reuse)
 		ASSERT_EQ(0, sys_pkey_free(KEY));
 	EXPECT_EQ(variant->reuse ? KEY : -1, sys_pkey_alloc(0, 0));
@@ -1768,29 +1519,24 @@ TEST_F(setting, has_two_values)
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(values); i++) {
-		EXPECT_EQ(EINVAL, write_setting(SETTING, values[i]));
-		EXPECT_EQ(atoi(variant->value), read_setting(SETTING));
+		EXPECT_EQ(EINVAL, pkey_write_setting(PKEY_SETTING, values[i]));
+		EXPECT_EQ(atoi(variant->value), pkey_read_setting(PKEY_SETTING));
 	}
 }
 
 /* F3: only root changes it. */
 TEST_F(setting, is_for_root)
 {
-	pid_t pid;
 	int dir;
 
 	dir = open("/proc/sys/vm", O_PATH);
 	ASSERT_LE(0, dir);
-	pid = fork();
-	ASSERT_LE(0, pid);
-	if (!pid) {
+	IN_CHILD {
 		EXPECT_EQ(0, setresuid(65534, 65534, 65534));
 		EXPECT_LE(0, openat(dir, "pkey_reuse_mapped", O_RDONLY));
 		EXPECT_EQ(-1, openat(dir, "pkey_reuse_mapped", O_WRONLY));
 		EXPECT_EQ(EACCES, errno);
-		_exit(0);
 	}
-	EXPECT_EQ(0, wait_for(pid));
 }
 
 /* F3, D2: a mapped key does not become the execute-only key. */
@@ -1803,12 +1549,12 @@ TEST_F(setting, execute_only_takes_no_mapped_key)
 	EXPECT_EQ(0, pkey_of(code));
 	EXPECT_TRUE(pkey_can(PKEY_READ, code));
 	EXPECT_TRUE(pkey_can(PKEY_EXEC, code));
-	/* Nor is it reserved in vain. */
+	/* The kernel has not reserved the key in vain. */
 	ASSERT_EQ(0, munmap(self->page, self->size));
 	EXPECT_EQ(KEY, sys_pkey_alloc(0, 0));
 }
 
-/* F3, D2: nor one of several, nor with mprotect() of the mapping itself. */
+/* F3, D2: mprotect() of the mapping that carries the key does not make it that key. */
 TEST_F(setting, execute_only_takes_no_key_of_its_own)
 {
 	ASSERT_EQ(0, sys_mprotect(self->page, self->size, PROT_EXEC));
@@ -1838,19 +1584,14 @@ TEST_F(setting, execute_only_takes_clean_key)
 /* F3, E1: the child of a process whose keys are mapped is no better off. */
 TEST_F(setting, decides_in_child)
 {
-	pid_t pid;
 
-	pid = fork();
-	ASSERT_LE(0, pid);
-	if (!pid) {
+	IN_CHILD {
 		EXPECT_EQ(variant->reuse ? KEY : -1, sys_pkey_alloc(0, 0));
 		if (variant->reuse)
 			EXPECT_EQ(0, sys_pkey_free(KEY));
 		EXPECT_EQ(0, munmap(self->page, self->size));
 		EXPECT_EQ(KEY, sys_pkey_alloc(0, 0));
-		_exit(0);
 	}
-	EXPECT_EQ(0, wait_for(pid));
 	EXPECT_EQ(variant->reuse ? KEY : -1, sys_pkey_alloc(0, 0));
 }
 
@@ -1872,14 +1613,14 @@ static void *look_at_pkru(void *arg)
 	return NULL;
 }
 
-/* F3: the last resort is what it always was: others keep their rights. */
+/* F3: when a mapped key is handed out other threads keep their rights. */
 TEST_F(setting, last_resort_takes_no_rights)
 {
 	struct looker looker = {};
 	pthread_t thread;
 
 	if (!variant->reuse)
-		SKIP(return, "there is no last resort");
+		SKIP(return, "needs vm.pkey_reuse_mapped=1");
 
 	ASSERT_EQ(0, pthread_barrier_init(&looker.barrier, NULL, 2));
 	ASSERT_EQ(0, pthread_create(&thread, NULL, look_at_pkru, &looker));
@@ -1889,18 +1630,18 @@ TEST_F(setting, last_resort_takes_no_rights)
 	ASSERT_EQ(0, pthread_join(thread, NULL));
 	EXPECT_EQ(looker.pkru_before, looker.pkru_after);
 	EXPECT_EQ(0, looker.pkru_after >> 2 * KEY & PKEY_RIGHTS_MASK);
-	/* And the mapping answers to the new owner. */
+	/* The mapping answers to the new owner. */
 	EXPECT_EQ(KEY, pkey_of(self->page));
 	EXPECT_TRUE(pkey_refused(PKEY_READ, self->page, KEY));
 	pkru_set_rights(KEY, 0);
 	EXPECT_TRUE(pkey_can(PKEY_WRITE, self->page));
 }
 
-/* F2, F3: taken as the last resort and freed, it is the last resort again. */
+/* F2, F3: a mapped key that is handed out and freed is mapped again. */
 TEST_F(setting, last_resort_stays_last)
 {
 	if (!variant->reuse)
-		SKIP(return, "there is no last resort");
+		SKIP(return, "needs vm.pkey_reuse_mapped=1");
 
 	ASSERT_EQ(KEY, sys_pkey_alloc(0, 0));
 	ASSERT_EQ(0, sys_pkey_free(KEY));
@@ -1915,8 +1656,8 @@ TEST_F(setting, last_resort_stays_last)
 
 int main(int argc, char **argv)
 {
-	setting_at_start = read_setting(SETTING);
-	/* For a test that ran out of time and has not done so. */
+	setting_at_start = pkey_read_setting(PKEY_SETTING);
+	/* A test that ran out of time has not done that. */
 	atexit(restore_setting);
 	return test_harness_run(argc, argv);
 }

@@ -1,35 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Tests of what the kernel tells about protection keys on x86: /proc/PID/pkeys
- * and the trace events. By means of these, of what does not show otherwise:
- * nobody is asked to give up rights that nobody can have (F5), and mmap_lock is
- * not taken (G1).
+ * Tests of /proc/PID/pkeys, /proc/PID/task/TID/pkeys (K1) and the trace events (K2)
+ * of protection keys on x86. The trace events also show that a process with one
+ * thread makes no broadcast (F5) and that no call takes mmap_lock (G1).
+ *
+ * The text of the trace events is not fixed: the tests look for the name of an event
+ * and for the keys that follow the word "key" or "keys".
  */
 #define _GNU_SOURCE
-#include <pthread.h>
-#include <sched.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 
 #include "../kselftest_harness.h"
-#include "pkey_util.h"
+#include "pkey_holder.h"
+#include "pkey_prctl.h"
 
-#define RW		(PROT_READ | PROT_WRITE)
-
-/* A buffer of our own: others that trace are not disturbed. */
+/* An instance of its own, so that others can trace at the same time. */
 #define INSTANCE	"/sys/kernel/tracing/instances/pkey_show_test"
 
 #define PKEY_EVENTS	INSTANCE "/events/pkeys"
 #define LOCK_EVENTS	INSTANCE "/events/mmap_lock/mmap_lock_start_locking"
 
 #define KEY		7
-
-static bool reissue(int pkey)
-{
-	return !sys_pkey_free(pkey) && sys_pkey_alloc(0, 0) == pkey;
-}
 
 /* The keys of a process as it shows them; "none" if it does not. */
 static const char *shown_by(const char *path)
@@ -62,20 +54,20 @@ TEST(proc_shows_each_state)
 		SKIP(return, NO_PKU);
 
 	ASSERT_TRUE(!!pages);
-	for (pkey = 1; pkey <= 4; pkey++)
-		ASSERT_EQ(pkey, sys_pkey_alloc(0, 0));
-	ASSERT_EQ(0, sys_pkey_mprotect(pages, size, RW, 2));
-	ASSERT_EQ(0, sys_pkey_mprotect(pages + 2 * size, size, RW, 2));
-	ASSERT_EQ(0, sys_pkey_mprotect(pages + 4 * size, size, RW, 4));
-	ASSERT_EQ(0, sys_pkey_free(3));
-	ASSERT_EQ(0, sys_pkey_free(4));
 	ASSERT_TRUE(!!pkey_map_code(PROT_EXEC));
+	for (pkey = 2; pkey <= 5; pkey++)
+		ASSERT_EQ(pkey, sys_pkey_alloc(0, 0));
+	ASSERT_EQ(0, sys_pkey_mprotect(pages, size, RW, 3));
+	ASSERT_EQ(0, sys_pkey_mprotect(pages + 2 * size, size, RW, 3));
+	ASSERT_EQ(0, sys_pkey_mprotect(pages + 4 * size, size, RW, 5));
+	ASSERT_EQ(0, sys_pkey_free(4));
+	ASSERT_EQ(0, sys_pkey_free(5));
 	EXPECT_STREQ(HEADING
-		     "  1 allocated           0\n"
-		     "  2 allocated           2\n"
-		     "  3 free                0\n"
-		     "  4 waiting             1\n"
-		     "  5 execute-only        1\n", shown_by("/proc/self/pkeys"));
+		     "  1 execute-only        1\n"
+		     "  2 allocated           0\n"
+		     "  3 allocated           2\n"
+		     "  4 clean               0\n"
+		     "  5 mapped              1\n", shown_by("/proc/self/pkeys"));
 }
 
 /* Mappings that are execute-only from the start count too. */
@@ -155,29 +147,508 @@ TEST(proc_of_dead_process)
 }
 
 /*
- * What was traced since the last call, a line for each event whose name begins
- * with @prefix: name and what it says, without the task and the time.
+ * The file of a thread (K1)
  */
-static const char *new_events_of(const char *prefix)
+
+/* What it says of one key, as text. */
+struct row {
+	int pkey;
+	char state[16];
+	char mappings[16];
+	char rights[8];
+	char older[8];
+};
+
+static void thread_path(char *path, size_t size, pid_t pid, pid_t tid)
 {
-	static char events[4096];
-	char line[256], *event;
-	size_t used = 0;
+	snprintf(path, size, "/proc/%d/task/%d/pkeys", pid, tid);
+}
+
+/* Reads the file of a thread. Gives the number of rows, -1 if there is no such file. */
+static int read_rows(pid_t pid, pid_t tid, struct row *rows)
+{
+	char path[64], line[128];
+	FILE *file;
+	int nr = 0;
+
+	thread_path(path, sizeof(path), pid, tid);
+	file = fopen(path, "r");
+	if (!file)
+		return -1;
+
+	if (!fgets(line, sizeof(line), file) ||
+	    sscanf(line, " key state mappings rights older%n", &nr) || !nr) {
+		fclose(file);
+		return -1;
+	}
+	for (nr = 0; nr < PKEY_NR && fgets(line, sizeof(line), file); nr++)
+		if (sscanf(line, "%d %15s %15s %7s %7s", &rows[nr].pkey, rows[nr].state,
+			   rows[nr].mappings, rows[nr].rights, rows[nr].older) != 5)
+			break;
+	fclose(file);
+	return nr;
+}
+
+static pid_t own_tid(void)
+{
+	return pkey_raw_syscall(__NR_gettid, 0, 0, 0, 0);
+}
+
+static const char *rights_name(unsigned int rights)
+{
+	if (rights & PKEY_DISABLE_ACCESS)
+		return "--";
+	return rights & PKEY_DISABLE_WRITE ? "r-" : "rw";
+}
+
+/* Does the file of the thread show the rights that @pkru gives, for each key? */
+static bool rows_show(pid_t pid, pid_t tid, uint32_t pkru)
+{
+	struct row rows[PKEY_NR];
+	int i, nr = read_rows(pid, tid, rows);
+	const char *name;
+
+	for (i = 0; i < nr; i++) {
+		name = rights_name(pkru >> 2 * rows[i].pkey & PKEY_RIGHTS_MASK);
+		if (!strcmp(rows[i].rights, name))
+			continue;
+		printf("# key %d: rights %s, PKRU %08x\n", rows[i].pkey, rows[i].rights, pkru);
+		return false;
+	}
+	return nr > 0;
+}
+
+/* What it shows of one key in one of the columns. */
+#define ROW_TEXT(_pid, _tid, _pkey, _column) ({					\
+	static struct row rows_[PKEY_NR];					\
+	int i_, nr_ = read_rows(_pid, _tid, rows_);				\
+	const char *text_ = "none";						\
+										\
+	for (i_ = 0; i_ < nr_; i_++)						\
+		if (rows_[i_].pkey == (_pkey))					\
+			text_ = rows_[i_]._column;				\
+	text_;									\
+})
+
+/* K1: key, state and mappings are those of /proc/PID/pkeys. */
+TEST(thread_file_shows_the_states)
+{
+	char text[1024] = "key state        mappings\n", line[64];
+	const size_t size = pkey_page_size();
+	char *pages = pkey_map(4, RW);
+	struct row rows[PKEY_NR];
+	int i, nr;
+
+	if (!pku_enabled())
+		SKIP(return, NO_PKU);
+
+	ASSERT_TRUE(!!pages);
+	ASSERT_TRUE(!!pkey_map_code(PROT_EXEC));
+	for (i = 2; i <= 5; i++)
+		ASSERT_EQ(i, sys_pkey_alloc(0, 0));
+	ASSERT_EQ(0, sys_pkey_mprotect(pages, size, RW, 3));
+	ASSERT_EQ(0, sys_pkey_mprotect(pages + 2 * size, size, RW, 5));
+	ASSERT_EQ(0, sys_pkey_free(4));
+	ASSERT_EQ(0, sys_pkey_free(5));
+
+	nr = read_rows(getpid(), own_tid(), rows);
+	ASSERT_EQ(6, nr);
+	for (i = 0; i < nr; i++) {
+		snprintf(line, sizeof(line), "%3d %-12s %8s\n", rows[i].pkey, rows[i].state,
+			 rows[i].mappings);
+		strcat(text, line);
+	}
+	EXPECT_STREQ(text, shown_by("/proc/self/pkeys"));
+	EXPECT_STREQ("--", ROW_TEXT(getpid(), own_tid(), 1, rights));
+	EXPECT_STREQ("rw", ROW_TEXT(getpid(), own_tid(), 2, rights));
+}
+
+/* K1: a thread that reads its own file. */
+TEST(thread_file_shows_own_rights)
+{
+	size_t p;
+
+	if (!pku_enabled())
+		SKIP(return, NO_PKU);
+
+	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
+	for (p = 0; p < ARRAY_SIZE(pkru_patterns); p++) {
+		wrpkru(pkru_patterns[p]);
+		EXPECT_TRUE(rows_show(getpid(), own_tid(), pkru_patterns[p]));
+		EXPECT_EQ(pkru_patterns[p], rdpkru());
+	}
+	EXPECT_STREQ("rw", ROW_TEXT(getpid(), own_tid(), 0, rights));
+	EXPECT_STREQ("-", ROW_TEXT(getpid(), own_tid(), 0, older));
+}
+
+/* A thread that sets PKRU to what it is told, and makes no system call. */
+static struct {
+	pid_t tid;
+	uint32_t pkru;
+	unsigned int round;
+	unsigned int done;
+	bool stop;
+} runner;
+
+static void *runner_thread(void *arg)
+{
+	unsigned int round = 0;
+
+	STORE(runner.tid, own_tid());
+	while (!LOAD(runner.stop)) {
+		if (LOAD(runner.round) == round)
+			continue;
+		wrpkru(runner.pkru);
+		STORE(runner.done, ++round);
+	}
+	return NULL;
+}
+
+/* K1: a thread that runs: its rights are in the register of another processor. */
+TEST(thread_file_shows_rights_of_running_thread)
+{
+	pthread_t thread;
+	unsigned int i;
+
+	if (!pku_enabled())
+		SKIP(return, NO_PKU);
+
+	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, runner_thread, NULL));
+	while (!LOAD(runner.tid))
+		sched_yield();
+	for (i = 1; i <= 100; i++) {
+		runner.pkru = pkru_patterns[i % ARRAY_SIZE(pkru_patterns)];
+		STORE(runner.round, i);
+		while (LOAD(runner.done) != i)
+			;
+		EXPECT_TRUE(rows_show(getpid(), runner.tid, runner.pkru));
+	}
+	/* And those that it is going to have at its next instruction. */
+	for (i = 1; i <= 8; i++) {
+		ASSERT_EQ(0, pkey_set_rights_everywhere(KEY, i % 4));
+		EXPECT_TRUE(rows_show(getpid(), runner.tid,
+				      pkru_with_rights(runner.pkru, KEY, i % 4)));
+	}
+	STORE(runner.stop, true);
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+}
+
+FIXTURE(holder)
+{
+	struct holder *holder;
+};
+
+FIXTURE_VARIANT(holder)
+{
+	bool process;
+	enum doing doing;
+	enum held held;
+};
+
+FIXTURE_VARIANT_ADD(holder, thread_in_user_mode) {
+	.doing = SPIN,
+};
+
+FIXTURE_VARIANT_ADD(holder, thread_in_read) {
+	.doing = READ,
+};
+
+FIXTURE_VARIANT_ADD(holder, process_in_read) {
+	.process = true,
+	.doing = READ,
+};
+
+FIXTURE_VARIANT_ADD(holder, process_stopped_in_user_mode) {
+	.process = true,
+	.doing = SPIN,
+	.held = STOPPED,
+};
+
+FIXTURE_VARIANT_ADD(holder, process_traced_in_user_mode) {
+	.process = true,
+	.doing = SPIN,
+	.held = TRACED,
+};
+
+FIXTURE_VARIANT_ADD(holder, process_traced_in_read) {
+	.process = true,
+	.doing = READ,
+	.held = TRACED,
+};
+
+FIXTURE_SETUP(holder)
+{
+	if (!pku_enabled())
+		SKIP(return, NO_PKU);
+
+	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
+	self->holder = pkey_mmap(NULL, sizeof(*self->holder), RW,
+				 MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	ASSERT_TRUE(!!self->holder);
+	self->holder->process = variant->process;
+	self->holder->doing = variant->doing;
+	self->holder->held = variant->held;
+}
+
+FIXTURE_TEARDOWN(holder)
+{
+}
+
+static pid_t holder_pid(const struct holder *holder)
+{
+	return holder->process ? holder->tid : getpid();
+}
+
+/* K1: the rights that a thread has, and those that wait for it. */
+TEST_F(holder, rights_are_shown)
+{
+	struct holder *holder = self->holder;
+	uint32_t pkru;
+	size_t p;
+
+	for (p = 0; p < ARRAY_SIZE(pkru_patterns); p++) {
+		pkru = pkru_patterns[p];
+		holder_reset(holder, pkru);
+		ASSERT_TRUE(holder_start(holder));
+		EXPECT_TRUE(rows_show(holder_pid(holder), holder->tid, pkru));
+
+		pkru = pkru_with_rights(pkru, KEY, p % 4);
+		ASSERT_EQ(0, pkey_set_rights_everywhere(KEY, p % 4));
+		EXPECT_TRUE(rows_show(holder_pid(holder), holder->tid, pkru));
+
+		pkru = pkru_with_rights(pkru, 3, PKEY_DISABLE_ACCESS);
+		ASSERT_TRUE(pkey_reissue(3));
+		EXPECT_TRUE(rows_show(holder_pid(holder), holder->tid, pkru));
+		/* Nothing of this has changed what it is going to have. */
+		ASSERT_TRUE(holder_finish(holder));
+		EXPECT_EQ(pkru_without(pkru, 3), pkru_without(holder->seen, 3));
+		EXPECT_TRUE(pkru_denies(holder->seen, 3));
+		EXPECT_EQ(holder_expected_result(holder), holder->result);
+	}
+}
+
+/* K1: it is older than a key that is handed out now, and younger than the others. */
+TEST_F(holder, age_is_shown)
+{
+	struct holder *holder = self->holder;
+
+	holder_reset(holder, 0);
+	ASSERT_TRUE(holder_start(holder));
+	EXPECT_STREQ("no", ROW_TEXT(holder_pid(holder), holder->tid, KEY, older));
+	ASSERT_TRUE(pkey_reissue(KEY));
+	EXPECT_STREQ("yes", ROW_TEXT(holder_pid(holder), holder->tid, KEY, older));
+	EXPECT_STREQ("no", ROW_TEXT(holder_pid(holder), holder->tid, 3, older));
+	EXPECT_STREQ("-", ROW_TEXT(holder_pid(holder), holder->tid, 0, older));
+	ASSERT_TRUE(holder_finish(holder));
+}
+
+/* K1: also if the key was never used before. */
+TEST(thread_file_shows_age_at_first_use)
+{
+	struct holder first = { .doing = READ }, second = { .doing = READ };
+
+	if (!pku_enabled())
+		SKIP(return, NO_PKU);
+
+	ASSERT_TRUE(holder_start(&first));
+	ASSERT_EQ(1, sys_pkey_alloc(0, 0));
+	ASSERT_TRUE(holder_start(&second));
+	ASSERT_EQ(2, sys_pkey_alloc(0, 0));
+	EXPECT_STREQ("yes", ROW_TEXT(getpid(), first.tid, 1, older));
+	EXPECT_STREQ("yes", ROW_TEXT(getpid(), first.tid, 2, older));
+	EXPECT_STREQ("no", ROW_TEXT(getpid(), second.tid, 1, older));
+	EXPECT_STREQ("yes", ROW_TEXT(getpid(), second.tid, 2, older));
+	ASSERT_TRUE(holder_finish(&first));
+	ASSERT_TRUE(holder_finish(&second));
+}
+
+/* K1, E1: a child of fork() is younger than the keys that it has copied. */
+TEST(thread_file_of_forked_child)
+{
+	if (!pku_enabled())
+		SKIP(return, NO_PKU);
+
+	ASSERT_EQ(1, sys_pkey_alloc(0, 0));
+	ASSERT_EQ(2, sys_pkey_alloc(0, PKEY_DISABLE_WRITE));
+	IN_CHILD {
+		EXPECT_STREQ("no", ROW_TEXT(getpid(), own_tid(), 1, older));
+		EXPECT_STREQ("rw", ROW_TEXT(getpid(), own_tid(), 1, rights));
+		EXPECT_STREQ("r-", ROW_TEXT(getpid(), own_tid(), 2, rights));
+	}
+}
+
+/* A thread that gets signals all the time, and never has rights to a key. */
+static void ignore_signal(int sig)
+{
+}
+
+static void *signalled_thread(void *arg)
+{
+	wrpkru(PKRU_INIT);
+	STORE(runner.tid, own_tid());
+	while (!LOAD(runner.stop))
+		pkey_raw_syscall(__NR_tgkill, getpid(), runner.tid, SIGUSR1, 0);
+	return NULL;
+}
+
+/* K1: the moment in which signal delivery opens all keys is not shown. */
+TEST(thread_file_during_signal_delivery)
+{
+	int i, wrong = 0;
+	pthread_t thread;
+
+	if (!pku_enabled())
+		SKIP(return, NO_PKU);
+
+	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
+	ASSERT_TRUE(signal(SIGUSR1, ignore_signal) != SIG_ERR);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, signalled_thread, NULL));
+	while (!LOAD(runner.tid))
+		sched_yield();
+	for (i = 0; i < 1000; i++)
+		wrong += !rows_show(getpid(), runner.tid, PKRU_INIT);
+	STORE(runner.stop, true);
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_EQ(0, wrong);
+}
+
+/* K1: who may not read the memory of a process may not read the file. */
+TEST(thread_file_is_for_the_owner)
+{
+	char path[64], c;
+	pid_t pid;
+	int fd;
+
+	if (!pku_enabled())
+		SKIP(return, NO_PKU);
+	if (geteuid())
+		SKIP(return, "needs root, to become another user");
+
+	thread_path(path, sizeof(path), getpid(), own_tid());
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		if (!strcmp("none", shown_by(path)))
+			_exit(1);
+		fd = open(path, O_RDONLY);
+		if (setresgid(65534, 65534, 65534) || setresuid(65534, 65534, 65534))
+			_exit(2);
+		if (open(path, O_RDONLY) != -1 || errno != EACCES)
+			_exit(3);
+		/* A file that was opened before cannot be read either. */
+		_exit(read(fd, &c, 1) == -1 && errno == EACCES ? 0 : 4);
+	}
+	EXPECT_EQ(0, pkey_wait_for(pid));
+}
+
+/* K1: a file that was opened before its thread has ended. */
+TEST(thread_file_of_dead_thread)
+{
+	struct holder holder = { .doing = READ };
+	char path[64], c;
+	int fd;
+
+	if (!pku_enabled())
+		SKIP(return, NO_PKU);
+
+	ASSERT_TRUE(holder_start(&holder));
+	thread_path(path, sizeof(path), getpid(), holder.tid);
+	fd = open(path, O_RDONLY);
+	ASSERT_LE(0, fd);
+	ASSERT_TRUE(holder_finish(&holder));
+	/* The kernel removes the thread a little after pthread_join(). */
+	while (pkey_task_state(holder.tid) != '?')
+		sched_yield();
+	EXPECT_EQ(-1, read(fd, &c, 1));
+	EXPECT_EQ(ESRCH, errno);
+	close(fd);
+}
+
+/*
+ * Trace events (K2)
+ */
+
+/* One event: its name, the keys that it names, and all that it says. */
+struct event {
+	char name[32];
+	unsigned int pkeys;
+	char text[160];
+};
+
+static struct event events[64];
+static int nr_events;
+
+/* The keys after the word "key" or "keys": one bit a key. */
+static unsigned int keys_in(const char *text)
+{
+	const char *c = strstr(text, "key");
+	unsigned int pkeys = 0;
+	char *end;
+	long k;
+
+	if (!c)
+		return 0;
+
+	c += strcspn(c, " =");
+	do {
+		k = strtol(c + 1, &end, 10);
+		if (end == c + 1 || k < 0 || k >= PKEY_NR)
+			break;
+		pkeys |= 1u << k;
+		c = end;
+	} while (*c == ',');
+	return pkeys;
+}
+
+/* Reads what was traced since the last call: events whose name begins with @prefix. */
+static bool read_events(const char *prefix)
+{
+	char line[256], *text;
+	struct event *event;
 	FILE *trace;
 
-	events[0] = 0;
+	nr_events = 0;
 	trace = fopen(INSTANCE "/trace", "r");
 	if (!trace)
-		return "no trace";
+		return false;
 
 	while (fgets(line, sizeof(line), trace)) {
-		event = strstr(line, prefix);
-		if (line[0] != '#' && event && used < sizeof(events))
-			used += snprintf(events + used, sizeof(events) - used, "%s", event + 2);
+		text = strstr(line, prefix);
+		if (line[0] == '#' || !text || nr_events == ARRAY_SIZE(events))
+			continue;
+		event = &events[nr_events++];
+		memset(event, 0, sizeof(*event));
+		sscanf(text, ": %31[^:]", event->name);
+		text = strchr(text + 2, ':');
+		if (!text)
+			continue;
+		snprintf(event->text, sizeof(event->text), "%s", text + 1);
+		event->pkeys = keys_in(event->text);
 	}
 	fclose(trace);
-	pkey_write_file(INSTANCE "/trace", "");
-	return events;
+	return pkey_write_file(INSTANCE "/trace", "");
+}
+
+/* The events since the last call, a line for each: its name and its keys. */
+static const char *new_events_of(const char *prefix)
+{
+	static char list[sizeof(events)];
+	size_t used = 0;
+	int i, k;
+
+	list[0] = '\0';
+	if (!read_events(prefix))
+		return "no trace";
+
+	for (i = 0; i < nr_events; i++) {
+		used += snprintf(list + used, sizeof(list) - used, "%s", events[i].name);
+		for (k = 0; k < PKEY_NR; k++)
+			if (events[i].pkeys & 1u << k)
+				used += snprintf(list + used, sizeof(list) - used, " %d", k);
+		used += snprintf(list + used, sizeof(list) - used, "\n");
+	}
+	return list;
 }
 
 static const char *new_events(void)
@@ -185,10 +656,31 @@ static const char *new_events(void)
 	return new_events_of(": pkey_");
 }
 
+/* Does an event of this name, among those that were read last, say that? */
+static bool event_says(const char *name, int pkey, const char *text)
+{
+	int i;
+
+	for (i = 0; i < nr_events; i++)
+		if (!strcmp(events[i].name, name) && events[i].pkeys & 1u << pkey &&
+		    strstr(events[i].text, text))
+			return true;
+	return false;
+}
+
+static int count_events(const char *name, int pkey)
+{
+	int i, nr = 0;
+
+	for (i = 0; i < nr_events; i++)
+		nr += !strcmp(events[i].name, name) && events[i].pkeys & 1u << pkey;
+	return nr;
+}
+
 /*
- * Of this test and its threads, which are told by their name. To trace some PIDs only,
- * and to record the names of all tasks, the kernel traces each switch between tasks:
- * code that all processors run is patched, and emulated ones do not always see that.
+ * Traces this test and its threads, which have a name of their own. To trace by PID, or
+ * to record the names of tasks, the kernel would trace each switch between tasks. That
+ * patches code that all processors run, which QEMU does not always handle well.
  */
 static bool trace_only_this(void)
 {
@@ -225,49 +717,57 @@ FIXTURE_TEARDOWN(trace)
 }
 
 /* A key goes through all its states. */
-TEST_F(trace, tells_the_life_of_a_key)
+TEST_F(trace, life_of_a_key)
 {
 	const size_t size = pkey_page_size();
 	void *page = pkey_map(1, RW);
+	int pkey;
 
 	ASSERT_TRUE(!!page);
 	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
-	EXPECT_TRUE(!!strstr(new_events(), "pkey_alloc: key 14, was never used, for user\n"
-					   "pkey_alloc: key 15, was never used, for user\n"));
+	new_events();
+	for (pkey = 1; pkey < PKEY_NR; pkey++) {
+		EXPECT_EQ(1, count_events("pkey_alloc", pkey));
+		EXPECT_TRUE(event_says("pkey_alloc", pkey, "never used"));
+	}
+	EXPECT_EQ(PKEY_MAX, nr_events);
 
 	ASSERT_EQ(0, sys_pkey_mprotect(page, size, RW, KEY));
-	ASSERT_EQ(0, sys_pkey_free(KEY));
-	ASSERT_EQ(KEY, sys_pkey_alloc(0, 0));
-	EXPECT_STREQ("pkey_free: key 7, 1 mappings carry it\n"
-		     "pkey_alloc: key 7, was mapped, for user\n", new_events());
+	ASSERT_TRUE(pkey_reissue(KEY));
+	EXPECT_STREQ("pkey_free 7\npkey_alloc 7\n", new_events());
+	EXPECT_TRUE(event_says("pkey_alloc", KEY, "mapped"));
 
 	ASSERT_EQ(0, munmap(page, size));
-	ASSERT_TRUE(reissue(KEY));
-	EXPECT_STREQ("pkey_free: key 7, 0 mappings carry it\n"
-		     "pkey_alloc: key 7, was clean, for user\n", new_events());
+	ASSERT_TRUE(pkey_reissue(KEY));
+	EXPECT_STREQ("pkey_free 7\npkey_alloc 7\n", new_events());
+	EXPECT_TRUE(event_says("pkey_alloc", KEY, "clean"));
 }
 
 /* Calls that are refused leave no trace. */
-TEST_F(trace, says_nothing_of_failures)
+TEST_F(trace, no_event_of_failures)
 {
 	EXPECT_EQ(-1, sys_pkey_free(KEY));
 	EXPECT_EQ(-1, sys_pkey_free(0));
 	EXPECT_EQ(-1, sys_pkey_alloc(1, 0));
+	EXPECT_EQ(-1, pkey_set_rights_everywhere(KEY, 0));
+	EXPECT_EQ(-1, pkey_set_rights_everywhere(0, 0));
 	EXPECT_STREQ("", new_events());
 	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
 	new_events();
 	EXPECT_EQ(-1, sys_pkey_alloc(0, 0));
+	EXPECT_EQ(-1, pkey_set_rights_everywhere(KEY, 4));
 	EXPECT_STREQ("", new_events());
 }
 
 /* D1: the execute-only key is reserved once. */
-TEST_F(trace, tells_who_gets_a_key)
+TEST_F(trace, execute_only_key)
 {
 	ASSERT_TRUE(pkey_map_code(PROT_EXEC) && pkey_map_code(PROT_EXEC));
-	EXPECT_STREQ("pkey_alloc: key 1, was never used, for execute-only\n", new_events());
+	EXPECT_STREQ("pkey_alloc 1\n", new_events());
+	EXPECT_TRUE(event_says("pkey_alloc", 1, "execute-only"));
 }
 
-/* F5: who is alone asks nobody. */
+/* F5: a process with one thread makes no broadcast. */
 TEST_F(trace, reissue_alone)
 {
 	int i;
@@ -275,9 +775,8 @@ TEST_F(trace, reissue_alone)
 	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
 	new_events();
 	for (i = 0; i < 3; i++) {
-		ASSERT_TRUE(reissue(KEY));
-		EXPECT_STREQ("pkey_free: key 7, 0 mappings carry it\n"
-			     "pkey_alloc: key 7, was clean, for user\n", new_events());
+		ASSERT_TRUE(pkey_reissue(KEY));
+		EXPECT_STREQ("pkey_free 7\npkey_alloc 7\n", new_events());
 	}
 }
 
@@ -322,38 +821,144 @@ static bool end_threads(void)
 	return !err;
 }
 
-/* F5: nobody is asked to give up rights to a key that was never used. */
+/* F5: a key that was never used needs no broadcast. */
 TEST_F(trace, first_use_beside_threads)
 {
 	ASSERT_TRUE(start_threads());
 	ASSERT_EQ(1, sys_pkey_alloc(0, 0));
 	ASSERT_TRUE(end_threads());
-	EXPECT_STREQ("pkey_alloc: key 1, was never used, for user\n", new_events());
+	EXPECT_STREQ("pkey_alloc 1\n", new_events());
 }
 
-/* F4: all threads are asked, and give up their rights once, to all keys. */
+/* F4: each re-issue is broadcast; each thread drops its rights once, to all keys. */
 TEST_F(trace, reissue_beside_threads)
 {
 	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
 	ASSERT_TRUE(start_threads());
 	new_events();
-	ASSERT_TRUE(reissue(KEY));
-	ASSERT_TRUE(reissue(15));
-	EXPECT_STREQ("pkey_free: key 7, 0 mappings carry it\n"
-		     "pkey_reissue: key 7, re-issue 1, asked 3 tasks\n"
-		     "pkey_alloc: key 7, was clean, for user\n"
-		     "pkey_free: key 15, 0 mappings carry it\n"
-		     "pkey_reissue: key 15, re-issue 2, asked 3 tasks\n"
-		     "pkey_alloc: key 15, was clean, for user\n", new_events());
+	ASSERT_TRUE(pkey_reissue(KEY));
+	ASSERT_TRUE(pkey_reissue(15));
+	EXPECT_STREQ("pkey_free 7\npkey_reissue 7\npkey_alloc 7\n"
+		     "pkey_free 15\npkey_reissue 15\npkey_alloc 15\n", new_events());
 	ASSERT_TRUE(end_threads());
-	EXPECT_STREQ("pkey_revoke: keys 7,15, up to re-issue 2\n"
-		     "pkey_revoke: keys 7,15, up to re-issue 2\n"
-		     "pkey_revoke: keys 7,15, up to re-issue 2\n", new_events());
+	EXPECT_STREQ("pkey_revoke 7 15\npkey_revoke 7 15\npkey_revoke 7 15\n", new_events());
+}
+
+/* I2: a call alone, and one beside threads. */
+TEST_F(trace, set_rights)
+{
+	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
+	new_events();
+	ASSERT_EQ(0, pkey_set_rights_everywhere(KEY, PKEY_DISABLE_WRITE));
+	new_events();
+	EXPECT_EQ(1, count_events("pkey_set_rights", KEY));
+	EXPECT_EQ(0, count_events("pkey_alloc", KEY));
+
+	ASSERT_TRUE(start_threads());
+	new_events();
+	ASSERT_EQ(0, pkey_set_rights_everywhere(KEY, 0));
+	ASSERT_EQ(0, pkey_set_rights_everywhere(15, PKEY_DISABLE_ACCESS));
+	new_events();
+	EXPECT_EQ(1, count_events("pkey_set_rights", KEY));
+	EXPECT_EQ(1, count_events("pkey_set_rights", 15));
+	EXPECT_EQ(0, count_events("pkey_set_rights", 3));
+	ASSERT_TRUE(end_threads());
+}
+
+/* I5: in scope process pkey_alloc() reaches all threads, and its event is there. */
+TEST_F(trace, alloc_in_scope_process)
+{
+	ASSERT_EQ(0, pkey_set_scope(PR_PKEY_SCOPE_PROCESS));
+	EXPECT_STREQ("", new_events());
+	ASSERT_TRUE(start_threads());
+	ASSERT_EQ(1, sys_pkey_alloc(0, 0));
+	ASSERT_TRUE(end_threads());
+	new_events();
+	EXPECT_EQ(1, count_events("pkey_alloc", 1));
+}
+
+/* The event of one access that a key refuses names the key and the address. */
+static bool violation_is_traced(enum pkey_access access, char *addr, int pkey)
+{
+	char text[32];
+
+	new_events();
+	if (!pkey_refused(access, addr, pkey))
+		return false;
+
+	new_events();
+	snprintf(text, sizeof(text), "%lx", (unsigned long)addr);
+	return count_events("pkey_violation", pkey) == 1 &&
+	       event_says("pkey_violation", pkey, text) &&
+	       event_says("pkey_violation", pkey, "older");
+}
+
+/* K2: reads and writes that a key refuses. */
+TEST_F(trace, violation)
+{
+	const size_t size = pkey_page_size();
+	char *pages = pkey_map(2, RW);
+
+	ASSERT_TRUE(!!pages);
+	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
+	pages[size] = 1;
+	ASSERT_EQ(0, sys_pkey_mprotect(pages, 2 * size, RW, KEY));
+	pkru_set_rights(KEY, PKEY_DISABLE_ACCESS);
+	EXPECT_TRUE(violation_is_traced(PKEY_READ, pages + 16, KEY));
+	EXPECT_TRUE(violation_is_traced(PKEY_WRITE, pages + size + 32, KEY));
+	pkru_set_rights(KEY, PKEY_DISABLE_WRITE);
+	EXPECT_TRUE(violation_is_traced(PKEY_WRITE, pages, KEY));
+}
+
+/* K2: a fault that no key causes is no violation; nor is an access that is allowed. */
+TEST_F(trace, no_violation)
+{
+	const size_t size = pkey_page_size();
+	char *pages = pkey_map(3, RW);
+
+	ASSERT_TRUE(!!pages);
+	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
+	ASSERT_EQ(0, sys_pkey_mprotect(pages, size, PROT_READ, KEY));
+	ASSERT_EQ(0, munmap(pages + size, size));
+	new_events();
+	EXPECT_TRUE(pkey_can(PKEY_READ, pages));
+	EXPECT_FALSE(pkey_can(PKEY_WRITE, pages));
+	EXPECT_FALSE(pkey_can(PKEY_READ, pages + size));
+	EXPECT_TRUE(pkey_can(PKEY_WRITE, pages + 2 * size));
+	EXPECT_STREQ("", new_events());
+}
+
+/* K2: the age of the thread: one that is older than the key, and one that is not. */
+TEST_F(trace, violation_of_older_and_younger_thread)
+{
+	char *page = pkey_map(1, RW), of_older[sizeof(events[0].text)];
+	struct holder older = { .doing = READ, .pkru = PKRU_INIT, .secret = page };
+	struct holder younger = { .doing = READ, .pkru = PKRU_INIT, .secret = page };
+
+	ASSERT_TRUE(!!page);
+	ASSERT_TRUE(holder_start(&older));
+	ASSERT_EQ(1, sys_pkey_alloc(0, 0));
+	ASSERT_EQ(0, sys_pkey_mprotect(page, pkey_page_size(), RW, 1));
+	ASSERT_TRUE(holder_start(&younger));
+	new_events();
+
+	ASSERT_TRUE(holder_finish(&older));
+	EXPECT_TRUE(older.fault.hit);
+	new_events();
+	ASSERT_EQ(1, count_events("pkey_violation", 1));
+	strcpy(of_older, events[nr_events - 1].text);
+
+	ASSERT_TRUE(holder_finish(&younger));
+	EXPECT_TRUE(younger.fault.hit);
+	new_events();
+	ASSERT_EQ(1, count_events("pkey_violation", 1));
+	/* All but the age is the same. */
+	EXPECT_STRNE(of_older, events[nr_events - 1].text);
 }
 
 /*
- * G1: the event stands at the beginning of each attempt to take an mmap_lock. It
- * is traced during the calls only: the C library maps memory too.
+ * G1: the event is at the beginning of each attempt to take an mmap_lock. It is traced
+ * during the calls only, because the C library maps memory too.
  */
 TEST_F(trace, alloc_and_free_take_no_mmap_lock)
 {
@@ -370,14 +975,14 @@ TEST_F(trace, alloc_and_free_take_no_mmap_lock)
 	ASSERT_EQ(1, write(fd, "0", 1));
 	pkey_write_file(INSTANCE "/trace", "");
 
-	/* Keys that are new, until there is none left. */
+	/* Keys that were never used, until there is none left. */
 	write(fd, "1", 1);
 	nr = pkey_take_all(NULL);
 	write(fd, "0", 1);
 	EXPECT_EQ(PKEY_MAX, nr);
 	EXPECT_STREQ("", new_events_of(": mmap_lock_"));
 
-	/* What does take it is seen to. */
+	/* pkey_mprotect() takes it, and the event is there. */
 	write(fd, "1", 1);
 	sys_pkey_mprotect(page, size, RW, KEY);
 	write(fd, "0", 1);
@@ -385,8 +990,8 @@ TEST_F(trace, alloc_and_free_take_no_mmap_lock)
 
 	/* Keys that are mapped, clean, and refused. */
 	write(fd, "1", 1);
-	mapped = reissue(KEY);
-	clean = reissue(15);
+	mapped = pkey_reissue(KEY);
+	clean = pkey_reissue(15);
 	sys_pkey_free(0);
 	write(fd, "0", 1);
 	EXPECT_TRUE(mapped && clean);

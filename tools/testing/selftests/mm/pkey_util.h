@@ -2,7 +2,8 @@
 /*
  * Helpers for the tests of pkey_alloc(), pkey_free() and pkey_mprotect() on
  * x86: the raw system calls, the rights register PKRU, memory accesses that
- * may fault, and what /proc/self/smaps says of a mapping.
+ * may fault, what /proc/self/smaps says of a mapping, and child processes
+ * whose verdict counts.
  *
  * The clauses that the tests cite, A1 and so on, are those of
  * Documentation/core-api/protection-keys.rst.
@@ -18,6 +19,8 @@
 #include <cpuid.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -25,7 +28,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
 #include <sys/types.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /*
@@ -47,6 +53,27 @@
 
 /* The bits of PKRU that belong to key 0: set, they deny a program its stack. */
 #define PKRU_KEY0_MASK		PKEY_RIGHTS_MASK
+
+#define RW			(PROT_READ | PROT_WRITE)
+
+/* The size of a huge page. */
+#define HUGE_SIZE		(2UL << 20)
+
+/* The number that execve() loads into PKRU unless init_pkru= says otherwise. */
+#define PKRU_INIT		0x55555554u
+
+/* Bit 9 of XCR0 and of the header of an XSAVE area is that of PKRU. */
+#define XFEATURE_PKRU		9
+
+/* Where the header is in an XSAVE area. */
+#define XSAVE_HEADER		512
+
+#define PKEY_SETTING		"/proc/sys/vm/pkey_reuse_mapped"
+
+/* Variables that several tasks use, or that a signal handler changes. */
+#define LOAD(_x)	__atomic_load_n(&(_x), __ATOMIC_SEQ_CST)
+#define STORE(_x, _v)	__atomic_store_n(&(_x), _v, __ATOMIC_SEQ_CST)
+#define ADD(_x, _v)	__atomic_add_fetch(&(_x), _v, __ATOMIC_SEQ_CST)
 
 #ifndef SEGV_PKUERR
 #define SEGV_PKUERR		4
@@ -153,8 +180,8 @@ static inline int sys_mprotect(const void *addr, pkey_arg_t len, int prot)
 	return pkey_syscall(__NR_mprotect, (uintptr_t)addr, len, prot, 0);
 }
 
-/* Does the kernel use protection keys? Asks CPUID, not the calls under test. */
-static inline bool pku_enabled(void)
+/* Has the kernel set CR4.PKE? This asks CPUID, not the calls under test. */
+static inline bool cpu_ospke(void)
 {
 	const unsigned int ospke = 1 << 4;
 	unsigned int eax, ebx, ecx, edx;
@@ -165,9 +192,80 @@ static inline bool pku_enabled(void)
 	return ecx & ospke;
 }
 
+/* Has the processor protection keys, whether or not the kernel uses them? */
+static inline bool cpu_pku(void)
+{
+	const unsigned int pku = 1 << 3;
+	unsigned int eax, ebx, ecx, edx;
+
+	if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx))
+		return false;
+
+	return ecx & pku;
+}
+
+/* Does XSAVE save PKRU? This asks XCR0, which the kernel sets. */
+static inline bool cpu_xsaves_pkru(void)
+{
+	const unsigned int osxsave = 1 << 27;
+	unsigned int eax, ebx, ecx, edx;
+
+	if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx) || !(ecx & osxsave))
+		return false;
+
+	asm volatile(".byte 0x0f, 0x01, 0xd0" : "=a" (eax), "=d" (edx) : "c" (0));
+	return eax & 1 << XFEATURE_PKRU;
+}
+
+/*
+ * Are there protection keys? A processor whose XSAVE does not save PKRU counts as
+ * one without keys (A2).
+ */
+static inline bool pku_enabled(void)
+{
+	static int enabled = -1;
+
+	if (enabled < 0)
+		enabled = cpu_ospke() && cpu_xsaves_pkru();
+	return enabled;
+}
+
+/* Where XSAVE puts PKRU; 0 if it has no place for it. */
+static inline uint32_t xsave_pkru_offset(void)
+{
+	uint32_t size, offset, ecx, edx;
+
+	if (!__get_cpuid_count(0xd, XFEATURE_PKRU, &size, &offset, &ecx, &edx))
+		return 0;
+	return offset;
+}
+
+/* The PKRU that XRSTOR would load from an XSAVE area: 0 if the header bit is clear. */
+static inline uint32_t xsave_get_pkru(const void *area)
+{
+	const char *bytes = area;
+	uint64_t features;
+	uint32_t pkru;
+
+	memcpy(&features, bytes + XSAVE_HEADER, sizeof(features));
+	memcpy(&pkru, bytes + xsave_pkru_offset(), sizeof(pkru));
+	return features & 1 << XFEATURE_PKRU ? pkru : 0;
+}
+
+static inline void xsave_set_pkru(void *area, uint32_t pkru)
+{
+	uint64_t features;
+	char *bytes = area;
+
+	memcpy(&features, bytes + XSAVE_HEADER, sizeof(features));
+	features |= 1 << XFEATURE_PKRU;
+	memcpy(bytes + XSAVE_HEADER, &features, sizeof(features));
+	memcpy(bytes + xsave_pkru_offset(), &pkru, sizeof(pkru));
+}
+
 /* Why a test is skipped. */
-#define NO_PKU		"protection keys are not enabled"
-#define HAS_PKU		"protection keys are enabled"
+#define NO_PKU		"needs protection keys"
+#define HAS_PKU		"needs a kernel without protection keys"
 
 /* RDPKRU and WRPKRU; only where pku_enabled(). */
 static inline uint32_t rdpkru(void)
@@ -212,6 +310,28 @@ static inline void pkru_set_rights(int pkey, unsigned int rights)
 	wrpkru(pkru_with_rights(rdpkru(), pkey, rights));
 }
 
+/* PKRU without the bits of one key, to compare those of the others. */
+static inline uint32_t pkru_without(uint32_t pkru, int pkey)
+{
+	return pkru_with_rights(pkru, pkey, 0);
+}
+
+static inline bool pkru_denies(uint32_t pkru, int pkey)
+{
+	return pkru >> (2 * pkey) & PKEY_DISABLE_ACCESS;
+}
+
+/* Is access to the key disabled, and has nothing else changed? */
+static inline bool pkru_only_revoked(uint32_t before, int pkey, uint32_t after)
+{
+	return pkru_denies(after, pkey) &&
+	       pkru_without(before, pkey) == pkru_without(after, pkey);
+}
+
+#define EXPECT_REVOKED(_before, _pkey, _after)					\
+	EXPECT_TRUE(pkru_only_revoked(_before, _pkey, _after))			\
+		TH_LOG("PKRU was %08x, is %08x", _before, _after)
+
 /* Values to find in PKRU and to leave there: none, each and every second bit. */
 static const uint32_t pkru_patterns[] = {
 	0x00000000, 0xfffffffc, 0x55555554, 0xaaaaaaa8, 0x33333330, 0xccccccccu,
@@ -235,6 +355,17 @@ static inline int pkey_take_all(int *keys)
 		nr++;
 	}
 	return nr;
+}
+
+/* Frees the key and allocates it again. */
+static inline bool pkey_reissue_with_rights(int pkey, unsigned int rights)
+{
+	return !sys_pkey_free(pkey) && sys_pkey_alloc(0, rights) == pkey;
+}
+
+static inline bool pkey_reissue(int pkey)
+{
+	return pkey_reissue_with_rights(pkey, 0);
 }
 
 /* How many keys could be had? They are free again afterwards, but used. */
@@ -266,6 +397,21 @@ static inline void *pkey_map(size_t pages, int prot)
 {
 	return pkey_mmap(NULL, pages * pkey_page_size(), prot,
 			 MAP_PRIVATE | MAP_ANONYMOUS, -1);
+}
+
+/* Pages with a key, and with nothing around them that they could merge with. */
+static inline char *pkey_map_isolated(size_t pages, int prot, int pkey)
+{
+	const size_t size = pkey_page_size();
+	char *around;
+
+	around = pkey_map(pages + 2, PROT_NONE);
+	if (!around || sys_pkey_mprotect(around + size, pages * size, prot, pkey))
+		return NULL;
+
+	munmap(around, size);
+	munmap(around + (pages + 1) * size, size);
+	return around + size;
 }
 
 /*
@@ -475,6 +621,127 @@ static inline void *pkey_map_shared(size_t size)
 			 MAP_SHARED | MAP_ANONYMOUS, -1);
 }
 
+/* Waits for a child of any kind; gives its status, or -1. */
+static inline int pkey_wait_for(pid_t pid)
+{
+	int status;
+
+	if (pid <= 0 || waitpid(pid, &status, __WALL) != pid)
+		return -1;
+	return status;
+}
+
+#define PKEY_STACK_PAGES	16
+
+/* The upper end of a stack for a new task, or NULL. */
+static inline char *pkey_map_stack(void)
+{
+	char *stack = pkey_map(PKEY_STACK_PAGES, RW);
+
+	return stack ? stack + PKEY_STACK_PAGES * pkey_page_size() : NULL;
+}
+
+/* Starts a task with a stack of its own. Gives its number, or -1. */
+static inline pid_t pkey_clone(int (*fn)(void *arg), void *arg, int flags)
+{
+	char *stack = pkey_map_stack();
+
+	return stack ? clone(fn, stack, flags, arg) : -1;
+}
+
+/* The calls without a timeout of 32 bits, which not every kernel has. */
+#ifdef __NR_futex_time64
+#define PKEY_NR_FUTEX	__NR_futex_time64
+#else
+#define PKEY_NR_FUTEX	__NR_futex
+#endif
+
+#define FUTEX_OP_WAIT	0
+#define FUTEX_OP_WAKE	1
+
+/* Waits until *@word is not @value. It does not use errno, which tasks may share. */
+static inline void pkey_wait_while(unsigned int *word, unsigned int value)
+{
+	while (LOAD(*word) == value)
+		pkey_raw_syscall(PKEY_NR_FUTEX, (uintptr_t)word, FUTEX_OP_WAIT, value, 0);
+}
+
+static inline void pkey_set_and_wake(unsigned int *word, unsigned int value)
+{
+	STORE(*word, value);
+	pkey_raw_syscall(PKEY_NR_FUTEX, (uintptr_t)word, FUTEX_OP_WAKE, INT_MAX, 0);
+}
+
+#define PKEY_STRING_(_x)	#_x
+#define PKEY_STRING(_x)		PKEY_STRING_(_x)
+
+/* A signal handler that ends the process and touches no memory. */
+static __attribute__((naked, unused)) void pkey_exit_handler(int sig)
+{
+#ifdef __x86_64__
+	asm volatile("movl $" PKEY_STRING(__NR_exit_group) ", %eax\n\t"
+		     "xorl %edi, %edi\n\t"
+		     "syscall");
+#else
+	asm volatile("movl $" PKEY_STRING(__NR_exit_group) ", %eax\n\t"
+		     "xorl %ebx, %ebx\n\t"
+		     "int $0x80");
+#endif
+}
+
+/* Why a test is skipped where that is false. */
+#define NO_KEYED_FRAMES	"needs a kernel that writes frames to memory with a closed key"
+
+/*
+ * Does the kernel write a signal frame to a stack that has this key, if the thread has
+ * closed it? 6.1 does not.
+ */
+static inline bool pkey_frames_open_keys(const stack_t *stack, int pkey)
+{
+	const struct sigaction action = {
+		.sa_handler = pkey_exit_handler,
+		.sa_flags = SA_ONSTACK,
+	};
+	pid_t pid;
+
+	pid = fork();
+	if (!pid) {
+		sigaltstack(stack, NULL);
+		sigaction(SIGUSR2, &action, NULL);
+		pkru_set_rights(pkey, PKEY_DISABLE_ACCESS);
+		raise(SIGUSR2);
+		_exit(1);
+	}
+	return pkey_wait_for(pid) == 0;
+}
+
+/* The regset of the extended registers, and more bytes than it has. */
+#define PKEY_NT_X86_XSTATE	0x202
+#define PKEY_XSTATE_SIZE	16384
+
+struct pkey_xstate {
+	char bytes[PKEY_XSTATE_SIZE];
+	size_t size;
+};
+
+/* Reads the extended registers of a stopped task as a debugger does. */
+static inline bool pkey_get_xstate(pid_t pid, struct pkey_xstate *xstate)
+{
+	struct iovec iov = { .iov_base = xstate->bytes, .iov_len = PKEY_XSTATE_SIZE };
+
+	if (ptrace(PTRACE_GETREGSET, pid, PKEY_NT_X86_XSTATE, &iov))
+		return false;
+	xstate->size = iov.iov_len;
+	return true;
+}
+
+static inline bool pkey_set_xstate(pid_t pid, struct pkey_xstate *xstate)
+{
+	struct iovec iov = { .iov_base = xstate->bytes, .iov_len = xstate->size };
+
+	return !ptrace(PTRACE_SETREGSET, pid, PKEY_NT_X86_XSTATE, &iov);
+}
+
 /* What a task does: 'S' sleeps, 'D' waits for a lock; '?' if there is no such task. */
 static inline char pkey_task_state(pid_t tid)
 {
@@ -519,5 +786,73 @@ static inline bool pkey_write_file(const char *path, const char *text)
 	close(fd);
 	return len == (ssize_t)strlen(text);
 }
+
+/* The number that a file of /proc/sys holds, or -1. */
+static inline int pkey_read_setting(const char *path)
+{
+	char text[32];
+	int value;
+
+	if (!pkey_read_file(path, text, sizeof(text)) || sscanf(text, "%d", &value) != 1)
+		return -1;
+	return value;
+}
+
+/* Gives 0 or errno. */
+static inline int pkey_write_setting(const char *path, const char *value)
+{
+	errno = 0;
+	return pkey_write_file(path, value) ? 0 : errno;
+}
+
+/* The state of a key as /proc/self/pkeys has it: "-" for a key never used. */
+static inline const char *pkey_state(int pkey)
+{
+	static char state[32];
+	char line[128];
+	FILE *file;
+	int number;
+
+	file = fopen("/proc/self/pkeys", "r");
+	if (!file)
+		return "no /proc/self/pkeys";
+
+	while (fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "%d %31s", &number, state) == 2 && number == pkey) {
+			fclose(file);
+			return state;
+		}
+	}
+	fclose(file);
+	return "-";
+}
+
+#ifdef __KSELFTEST_HARNESS_H
+/*
+ * The verdict of a child process reaches its parent by its exit status. The harness
+ * does not share it on all kernels, and never for a TEST() without a fixture.
+ */
+static inline void pkey_child_end(struct __test_metadata *_metadata)
+{
+	_exit(__test_passed(_metadata) ? KSFT_PASS : KSFT_FAIL);
+}
+
+#define EXPECT_CHILD_PASSED(_pid) EXPECT_EQ(0, pkey_wait_for(_pid))
+
+static inline bool pkey_child_runs(struct __test_metadata *_metadata, pid_t pid)
+{
+	if (pid)
+		EXPECT_CHILD_PASSED(pid);
+	return !pid;
+}
+
+/*
+ * The block after IN_CHILD runs in a child of fork(), and the parent waits for its
+ * end. Each EXPECT_ and ASSERT_ that fails in the block makes the test fail.
+ */
+#define IN_CHILD								\
+	for (pid_t _pid = fork(); pkey_child_runs(_metadata, _pid);		\
+	     pkey_child_end(_metadata))
+#endif
 
 #endif /* PKEY_UTIL_H */

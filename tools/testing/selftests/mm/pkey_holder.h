@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Tasks of all kinds that share the memory of a test, and what they do while the
+ * test changes the rights to a key.
+ *
+ * A "holder" is a task that has set its rights. It spins in user mode or sleeps in
+ * a system call, and may be stopped or traced as well. When the test has changed
+ * the rights, it lets the holder go on. The holder stores the PKRU that its next
+ * instruction in user mode finds.
+ */
+#ifndef PKEY_HOLDER_H
+#define PKEY_HOLDER_H
+
+#include <poll.h>
+#include <pthread.h>
+#include <sys/epoll.h>
+#include <sys/ptrace.h>
+
+#include "pkey_prctl.h"
+#include "pkey_util.h"
+
+/* The call without a timeout of 32 bits, which not every kernel has. */
+#ifdef __NR_clock_nanosleep_time64
+#define NR_SLEEP	__NR_clock_nanosleep_time64
+#else
+#define NR_SLEEP	__NR_clock_nanosleep
+#endif
+
+struct wide_timespec {
+	int64_t tv_sec;
+	int64_t tv_nsec;
+};
+
+/* What a holder does while the rights are changed. */
+enum doing {
+	SPIN,
+	READ,
+	FUTEX,
+	POLL,
+	EPOLL,
+	SLEEP,
+	PAUSE,
+};
+
+/* What keeps it from going on. */
+enum held {
+	NOT_HELD,
+	STOPPED,
+	TRACED,
+};
+
+struct holder {
+	/* A process that shares memory, instead of a thread. */
+	bool process;
+	enum doing doing;
+	enum held held;
+	/* PKRU that it sets before. */
+	uint32_t pkru;
+	/* A page to read afterwards, if not NULL. */
+	char *secret;
+
+	pthread_t thread;
+	pid_t tid;
+	int fds[2];
+	int epoll;
+	bool ready;
+	unsigned int go;
+
+	/* Its results: what it found at once, what came of its system call. */
+	uint32_t seen;
+	int result;
+	char byte;
+	struct pkey_fault fault;
+	/* PKRU after it has set @pkru again and gone on for a while. */
+	uint32_t seen_later;
+};
+
+/* The result of a system call that ended too early. */
+#define HOLDER_INTERRUPTED	INT_MIN
+
+static unsigned int handled;
+
+/* Runs in holders too: must not use the thread-local errno. */
+static inline void count_signal(int sig)
+{
+	ADD(handled, 1);
+}
+
+static inline int holder_wait(struct holder *holder)
+{
+	const struct wide_timespec long_time = { .tv_sec = 1000 };
+	struct pollfd pollfd = { .fd = holder->fds[0], .events = POLLIN };
+	struct epoll_event event;
+	unsigned int go;
+
+	switch (holder->doing) {
+	case SPIN:
+		do {
+			go = LOAD(holder->go);
+			holder->seen = rdpkru();
+		} while (!go);
+		return 0;
+	case READ:
+		return pkey_raw_syscall_pkru(__NR_read, holder->fds[0],
+					     (uintptr_t)&holder->byte, 1, 0, &holder->seen);
+	case FUTEX:
+		return pkey_raw_syscall_pkru(PKEY_NR_FUTEX, (uintptr_t)&holder->go, FUTEX_OP_WAIT,
+					     0, 0, &holder->seen);
+	case POLL:
+		return pkey_raw_syscall_pkru(__NR_poll, (uintptr_t)&pollfd, 1, -1, 0,
+					     &holder->seen);
+	case EPOLL:
+		return pkey_raw_syscall_pkru(__NR_epoll_wait, holder->epoll, (uintptr_t)&event,
+					     1, -1, &holder->seen);
+	case SLEEP:
+		return pkey_raw_syscall_pkru(NR_SLEEP, CLOCK_MONOTONIC, 0,
+					     (uintptr_t)&long_time, 0, &holder->seen);
+	case PAUSE:
+		return pkey_raw_syscall_pkru(__NR_pause, 0, 0, 0, 0, &holder->seen);
+	}
+	return -1;
+}
+
+static inline int holder_run(void *arg)
+{
+	struct holder *holder = arg;
+	int i;
+
+	if (holder->process)
+		pkey_die_with_parent();
+	STORE(holder->tid, pkey_raw_syscall(__NR_gettid, 0, 0, 0, 0));
+	wrpkru(holder->pkru);
+	STORE(holder->ready, true);
+	holder->result = holder_wait(holder);
+	/* holder_wake() has not been called: something else ended the system call. */
+	if (!LOAD(holder->go))
+		holder->result = HOLDER_INTERRUPTED;
+
+	if (holder->secret)
+		holder->fault = pkey_probe(PKEY_READ, holder->secret);
+
+	/* A task may change its own rights afterwards, and keeps them. */
+	wrpkru(holder->pkru);
+	for (i = 0; i < 20; i++)
+		pkey_raw_syscall(__NR_sched_yield, 0, 0, 0, 0);
+	holder->seen_later = rdpkru();
+	return 0;
+}
+
+static inline void *holder_thread(void *arg)
+{
+	holder_run(arg);
+	return NULL;
+}
+
+/* Starts a task that shares memory and is no thread. Gives its number, or -1. */
+static inline pid_t start_process(int (*fn)(void *arg), void *arg, int flags)
+{
+	return pkey_clone(fn, arg, CLONE_VM | flags | SIGCHLD);
+}
+
+static inline bool holder_stop(struct holder *holder)
+{
+	int status;
+
+	switch (holder->held) {
+	case NOT_HELD:
+		return true;
+	case STOPPED:
+		return !kill(holder->tid, SIGSTOP) &&
+		       waitpid(holder->tid, &status, __WALL | WUNTRACED) == holder->tid &&
+		       WIFSTOPPED(status);
+	case TRACED:
+		return !ptrace(PTRACE_SEIZE, holder->tid, 0, 0) &&
+		       !ptrace(PTRACE_INTERRUPT, holder->tid, 0, 0) &&
+		       waitpid(holder->tid, &status, __WALL) == holder->tid &&
+		       WIFSTOPPED(status);
+	}
+	return false;
+}
+
+/* Starts a holder and returns when it does what it is to do. */
+static inline bool holder_start(struct holder *holder)
+{
+	const struct sigaction action = { .sa_handler = count_signal };
+	struct epoll_event event = { .events = EPOLLIN };
+
+	sigaction(SIGUSR1, &action, NULL);
+	holder->epoll = epoll_create1(0);
+	if (pipe(holder->fds) ||
+	    epoll_ctl(holder->epoll, EPOLL_CTL_ADD, holder->fds[0], &event))
+		return false;
+
+	if (holder->process) {
+		if (start_process(holder_run, holder, 0) < 0)
+			return false;
+	} else if (pthread_create(&holder->thread, NULL, holder_thread, holder)) {
+		return false;
+	}
+
+	while (!LOAD(holder->ready))
+		sched_yield();
+	while (holder->doing != SPIN && pkey_task_state(holder->tid) != 'S')
+		sched_yield();
+	return holder_stop(holder);
+}
+
+static inline void holder_wake(struct holder *holder)
+{
+	switch (holder->held) {
+	case NOT_HELD:
+		break;
+	case STOPPED:
+		kill(holder->tid, SIGCONT);
+		break;
+	case TRACED:
+		ptrace(PTRACE_DETACH, holder->tid, 0, 0);
+		break;
+	}
+
+	STORE(holder->go, 1);
+	if (write(holder->fds[1], "x", 1) != 1)
+		return;
+	if (holder->doing == FUTEX)
+		pkey_raw_syscall(PKEY_NR_FUTEX, (uintptr_t)&holder->go, FUTEX_OP_WAKE, 1, 0);
+	else if (holder->doing == SLEEP || holder->doing == PAUSE)
+		syscall(__NR_tgkill, holder->process ? holder->tid : getpid(), holder->tid,
+			SIGUSR1);
+}
+
+/* Tells the holder to go on, and returns when it has ended. */
+static inline bool holder_finish(struct holder *holder)
+{
+	bool done;
+
+	holder_wake(holder);
+	if (holder->process)
+		done = pkey_wait_for(holder->tid) == 0;
+	else
+		done = !pthread_join(holder->thread, NULL);
+	close(holder->fds[0]);
+	close(holder->fds[1]);
+	close(holder->epoll);
+	return done;
+}
+
+/* What the holder's system call gives if nothing but holder_wake() ends it. */
+static inline int holder_expected_result(const struct holder *holder)
+{
+	switch (holder->doing) {
+	case READ:
+	case POLL:
+	case EPOLL:
+		return 1;
+	case SLEEP:
+	case PAUSE:
+		return -EINTR;
+	default:
+		return 0;
+	}
+}
+
+/* Gets ready for the next round with the same holder. */
+static inline void holder_reset(struct holder *holder, uint32_t pkru)
+{
+	holder->pkru = pkru;
+	holder->ready = false;
+	holder->go = 0;
+	holder->byte = 0;
+	holder->seen = 0;
+	holder->seen_later = 0;
+}
+
+#endif /* PKEY_HOLDER_H */
