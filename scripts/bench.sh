@@ -1,7 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # Measure the unpatched and the patched kernel, built alike, in the same emulated
-# machine: a table, and the curves as pictures. Into Documentation/benchmark/.
+# machine: a table into results/bench.txt, with the date and the series, and into
+# Documentation/benchmark/, with the curves as pictures. "bench.sh table" makes them
+# again from what the last run measured.
 export CONFIG=bench
 . "$(dirname "$0")/lib.sh"
 
@@ -46,9 +48,8 @@ sizes() {
 	done | sort >"$results/$name-sizes.tsv"
 }
 
-# compare MODE: what, unpatched, patched, ratio, bar, met or not. BARS gives the
-# names, their bars, and to what they compare: the same row of the unpatched
-# kernel, or another row of the patched one.
+# compare MODE: for each row the unpatched and the patched kernel, the ratio, the
+# target and whether it is met. scripts/bench-bars has the targets.
 compare() {
 	join -t "$(printf '\t')" "$results/bench-unpatched-$1.tsv" "$results/bench-$1.tsv" |
 	awk -F '\t' -v bars="$scripts/bench-bars" '
@@ -61,32 +62,57 @@ compare() {
 			}
 		}
 		{ name[NR] = $1; stock[$1] = $2; ours[$1] = $3 }
+
+		function sum_of(rows,    n, part, total) {
+			for (n = split(rows, part, "+"); n > 0; n--)
+				total += ours[part[n]]
+			return total
+		}
+
+		function is_met(row,    number) {
+			number = bar[row]
+			gsub(/[^0-9.]/, "", number)
+			if (bar[row] ~ /^<=/)
+				return ours[row] <= number + 0
+			if (bar[row] ~ /^\+/)
+				return ours[row] <= stock[row] + number
+			return ours[row] <= against * number
+		}
+
 		END {
 			for (i = 1; i <= NR; i++) {
 				row = name[i]
-				against = to[row] ? ours[to[row]] : stock[row]
-				ratio = against ? ours[row] / against : 0
-				met = row in bar ? (ratio <= bar[row] ? "met" : "NOT MET") : ""
-				printf "%-26s %12d %12d %8.3f %8s  %-8s %s\n", row, stock[row],
+				against = to[row] ? sum_of(to[row]) : stock[row]
+				ratio = against ? sprintf("%.3f", ours[row] / against) : "-"
+				met = row in bar ? (is_met(row) ? "met" : "NOT MET") : ""
+				printf "%-27s %11d %11d %8s %7s  %-8s %s\n", row, stock[row],
 					ours[row], ratio, bar[row], met, to[row] ? "of " to[row] : ""
 			}
-		}'
+		}' | sed 's/ *$//'
 }
 
 table() {
-	printf '%-26s %12s %12s %8s %8s\n' "$1" unpatched patched ratio bar
+	printf '%-27s %11s %11s %8s %7s\n' "$1" unpatched patched ratio target
 	compare "$2"
 	echo
 }
 
-# curves NAME TITLE UNIT AXIS FILE ROW...: rows that end in _NUMBER, over the number.
+# heading: what was measured.
+heading() {
+	echo "Linux $(kernel_version "$tree"), $CONFIG configuration. Made by: make bench"
+	echo "Series: $(git -C "$tree" log -1 --format='%h, %s'). Project: $(git -C "$top" rev-parse --short HEAD)"
+}
+
+# curves NAME TITLE UNIT AXIS FILE ROW...: rows that end in _NUMBER, over the number. A
+# row is 0 where the kernel does not have the call.
 curves() {
 	local name=$1 title=$2 unit=$3 axis=$4 file=$5 row kernel plots=
 	shift 5
 	for row in "$@"; do
 		for kernel in -unpatched ""; do
-			sed -n "s/^${row}_\([0-9]*\)\t/\1\t/p" "$results/bench$kernel-$file.tsv" | sort -n \
-				>"$results/curve-$row$kernel"
+			sed -n "s/^${row}_\([0-9]*\)\t\([1-9]\)/\1\t\2/p" "$results/bench$kernel-$file.tsv" |
+				sort -n >"$results/curve-$row$kernel"
+			[ -s "$results/curve-$row$kernel" ] || continue
 			plots="$plots${plots:+, }'$results/curve-$row$kernel' with linespoints title '$row, ${kernel:+un}patched'"
 		done
 	done
@@ -112,16 +138,19 @@ if [ "${1:-}" = measure ]; then
 fi
 
 PACKAGES="gnuplot-nox:gnuplot dwarves:pahole" "$scripts/setup.sh"
-UNPATCHED=1 "$0" measure
-"$0" measure
+if [ "${1:-}" != table ]; then
+	UNPATCHED=1 "$0" measure
+	"$0" measure
+fi
 {
-	echo "Linux $(kernel_version "$tree"), $CONFIG configuration. Made by: make bench"
+	heading
 	echo
 	table "instructions, one CPU" counted
 	table "nanoseconds, two CPUs" clocked
 	table "bytes" sizes
 } | tee "$report/results.txt"
+"$scripts/record.sh" bench "make bench" <"$report/results.txt"
 curves mappings "The cost of a key as the number of mappings grows" instructions \
 	"mappings in the process" counted alloc_free cycle
-curves threads "The cost of a re-issue as the number of other threads grows" instructions \
-	"other threads" counted reissue_sleeping reissue_running
+curves threads "The cost of a broadcast as the number of other threads grows" instructions \
+	"other threads" counted reissue_sleeping reissue_running set_rights_sleeping
