@@ -115,7 +115,7 @@ static inline void vma_pkey_account(struct vm_area_struct *vma)
 {
 	int pkey = vma_pkey(vma);
 
-	if (unlikely(pkey != ARCH_DEFAULT_PKEY))
+	if (unlikely(pkey))
 		atomic_inc(&vma->vm_mm->context.pkeys->mappings[pkey]);
 }
 
@@ -124,7 +124,7 @@ static inline void vma_pkey_unaccount(struct vm_area_struct *vma)
 {
 	int pkey = vma_pkey(vma);
 
-	if (likely(pkey == ARCH_DEFAULT_PKEY))
+	if (likely(!pkey))
 		return;
 
 	/* The TLB flush, or the pin, comes first: pairs with mm_pkey_choose(). */
@@ -146,7 +146,7 @@ int __vma_pkey_move(struct vm_area_struct *vma, struct mm_struct *mm);
  */
 static inline int vma_pkey_move(struct vm_area_struct *vma, struct mm_struct *mm)
 {
-	if (unlikely(vma_pkey(vma) != ARCH_DEFAULT_PKEY))
+	if (unlikely(vma_pkey(vma)))
 		return __vma_pkey_move(vma, mm);
 
 	vma->vm_mm = mm;
@@ -155,6 +155,7 @@ static inline int vma_pkey_move(struct vm_area_struct *vma, struct mm_struct *mm
 
 bool __mm_pkey_pin(struct mm_struct *mm, int pkey);
 
+#define mm_pkey_pin mm_pkey_pin
 /**
  * mm_pkey_pin() - May user space attach this key? If so, pin it
  * @mm: The address space of the current task.
@@ -167,10 +168,9 @@ bool __mm_pkey_pin(struct mm_struct *mm, int pkey);
  * Context: Process context, mmap_lock held for writing (contract C3).
  * Return: False if @pkey may not be attached to mappings (contract C1).
  */
-#define mm_pkey_pin mm_pkey_pin
 static inline bool mm_pkey_pin(struct mm_struct *mm, int pkey)
 {
-	if (pkey == ARCH_DEFAULT_PKEY)
+	if (!pkey)
 		return arch_pkeys_enabled();
 
 	return __mm_pkey_pin(mm, pkey);
@@ -207,7 +207,7 @@ static inline void vma_pkey_change(struct vm_area_struct *vma, vm_flags_t newfla
 	if (likely(!((vma->vm_flags ^ newflags) & ARCH_VM_PKEY_FLAGS)))
 		return;
 
-	if (pkey != ARCH_DEFAULT_PKEY)
+	if (pkey)
 		atomic_inc(&vma->vm_mm->context.pkeys->mappings[pkey]);
 	vma_pkey_unaccount(vma);
 }
@@ -221,13 +221,13 @@ static inline void vma_pkey_change(struct vm_area_struct *vma, vm_flags_t newfla
 DECLARE_STATIC_KEY_FALSE(pkeys_broadcast_key);
 void __pkeys_sync(void);
 
+#define pkeys_sync pkeys_sync
 /**
  * pkeys_sync() - Apply changes of rights before anything acts for the current task
  *
  * Context: Any task, process context, no lock needed. PKRU is the task's own: the
  * kernel has not opened keys for itself.
  */
-#define pkeys_sync pkeys_sync
 static __always_inline void pkeys_sync(void)
 {
 	if (static_branch_unlikely(&pkeys_broadcast_key))
@@ -332,8 +332,8 @@ static inline int arch_override_mprotect_pkey(struct vm_area_struct *vma, int pr
 {
 	if (pkey != -1)
 		return pkey;
-	if (likely(prot != PROT_EXEC && vma_pkey(vma) == ARCH_DEFAULT_PKEY))
-		return ARCH_DEFAULT_PKEY;
+	if (likely(prot != PROT_EXEC && !vma_pkey(vma)))
+		return 0;
 
 	return __arch_override_mprotect_pkey(vma, prot);
 }
@@ -348,6 +348,7 @@ int arch_pkey_set_scope(unsigned long scope);
 int arch_pkey_scope(void);
 void pkeys_secure_exec(struct mm_struct *mm);
 
+#define pkey_open_default pkey_open_default
 /**
  * pkey_open_default() - Open key 0 for the kernel's own accesses to user memory
  *
@@ -356,7 +357,6 @@ void pkeys_secure_exec(struct mm_struct *mm);
  * Context: The current task, which may be preempted meanwhile.
  * Return: The rights before, for pkey_restore_default().
  */
-#define pkey_open_default pkey_open_default
 static inline u32 pkey_open_default(void)
 {
 	u32 pkru = read_pkru();

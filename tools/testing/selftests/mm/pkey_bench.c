@@ -4,8 +4,8 @@
  *
  *	pkey_bench counted	calls on one processor, in counts of the time
  *				stamp counter
- *	pkey_bench clocked	calls beside a thread that maps and unmaps memory
- *				on a second processor, in nanoseconds
+ *	pkey_bench clocked	calls beside threads on a second processor, in
+ *				nanoseconds
  *
  * Each line of the output is a name and a number. The time stamp counter counts
  * cycles, or a constant frequency close to them. Under "qemu -icount shift=0" it
@@ -26,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -37,11 +38,20 @@
 #define __NR_pkey_free		331
 #endif
 
+#ifndef PR_PKEY
+#define PR_PKEY			0x504b4559
+#define PR_PKEY_SET_RIGHTS	1
+#endif
+
+#define MEMBARRIER_EXPEDITED	8
+#define MEMBARRIER_REGISTER	16
+
 #define PAGE		4096UL
 #define NR_KEYS		15
 #define SAMPLES		1000
 #define FEW_SAMPLES	100
 #define CLOCKED_SAMPLES	20000
+#define CLOCKED_TURN	100
 #define BUSY_BYTES	(4UL << 20)
 
 #define LOAD(_x)	__atomic_load_n(&(_x), __ATOMIC_SEQ_CST)
@@ -65,15 +75,18 @@ static inline uint64_t counter(void)
 	return (uint64_t)high << 32 | low;
 }
 
-/* A system call and nothing around it. */
+/* A system call and nothing around it. The fifth and sixth arguments are 0. */
 static inline long call(long nr, long arg1, long arg2, long arg3, long arg4)
 {
 	register long r10 asm("r10") = arg4;
+	register long r8 asm("r8") = 0;
+	register long r9 asm("r9") = 0;
 	long ret;
 
 	asm volatile("syscall"
 		     : "=a" (ret)
-		     : "a" (nr), "D" (arg1), "S" (arg2), "d" (arg3), "r" (r10)
+		     : "a" (nr), "D" (arg1), "S" (arg2), "d" (arg3), "r" (r10), "r" (r8),
+		       "r" (r9)
 		     : "rcx", "r11", "memory");
 	return ret;
 }
@@ -91,6 +104,11 @@ static inline long pkey_free_call(long pkey)
 static inline long pkey_mprotect_call(void *start, size_t len, long pkey)
 {
 	return call(__NR_pkey_mprotect, (long)start, len, PROT_READ | PROT_WRITE, pkey);
+}
+
+static inline long set_rights_call(long pkey)
+{
+	return call(__NR_prctl, PR_PKEY, PR_PKEY_SET_RIGHTS, pkey, 0);
 }
 
 static void *map(size_t len, int flags)
@@ -126,8 +144,10 @@ static void print_count(const char *name, uint64_t count)
 
 static void print_count_of(const char *name, int of, uint64_t count)
 {
-	printf("%s_%d\t%llu\n", name, of, (unsigned long long)count);
-	fflush(stdout);
+	char of_name[64];
+
+	snprintf(of_name, sizeof(of_name), "%s_%d", name, of);
+	print_count(of_name, count);
 }
 
 /* From now on no key is one that was never used. */
@@ -148,15 +168,22 @@ static inline void alloc_free(void)
 	pkey_free_call(pkey_alloc_call());
 }
 
+static inline void getppid_twice(void)
+{
+	call(__NR_getppid, 0, 0, 0, 0);
+	call(__NR_getppid, 0, 0, 0, 0);
+}
+
 static inline void map_cycle(void)
 {
 	char *p = (char *)call(__NR_mmap, 0, PAGE, PROT_READ | PROT_WRITE,
 			       MAP_PRIVATE | MAP_ANONYMOUS);
 	long pkey = pkey_alloc_call();
 
-	pkey_mprotect_call(p, PAGE, pkey);
-	call(__NR_munmap, (long)p, PAGE, 0, 0);
-	pkey_free_call(pkey);
+	/* pkey_mprotect() fails if mmap() or pkey_alloc() has. */
+	if (pkey_mprotect_call(p, PAGE, pkey) || call(__NR_munmap, (long)p, PAGE, 0, 0) ||
+	    pkey_free_call(pkey))
+		die("mmap, pkey_alloc, pkey_mprotect, munmap or pkey_free");
 }
 
 /* One mapping more or less for each page, since neighbours differ. */
@@ -241,6 +268,43 @@ static void fork_and_wait(void)
 		_exit(0);
 	if (pid < 0 || waitpid(pid, NULL, 0) != pid)
 		die("fork");
+}
+
+static void fork_exec_and_wait(void)
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		execl("/proc/self/exe", "pkey_bench", "nothing", NULL);
+		_exit(1);
+	}
+	if (pid < 0 || waitpid(pid, NULL, 0) != pid)
+		die("fork");
+}
+
+static void count_new_processes(const char *with)
+{
+	char name[64];
+
+	run_in_order(true);
+	snprintf(name, sizeof(name), "fork_exit%s", with);
+	print_count(name, LEAST(FEW_SAMPLES, fork_and_wait()));
+	snprintf(name, sizeof(name), "fork_exec%s", with);
+	print_count(name, LEAST(FEW_SAMPLES, fork_exec_and_wait()));
+	run_in_order(false);
+}
+
+/* All keys were used, one is allocated, and a mapping carries it. */
+static void count_new_processes_with_keys(void)
+{
+	long pkey = pkey_alloc_call();
+	char *p = map(3 * PAGE, MAP_POPULATE);
+
+	if (pkey_mprotect_call(p + PAGE, PAGE, pkey))
+		die("pkey_mprotect");
+	count_new_processes("_keys");
+	munmap(p, 3 * PAGE);
+	pkey_free_call(pkey);
 }
 
 static void *no_thread(void *unused)
@@ -345,46 +409,79 @@ static void crowd_end(struct crowd *crowd)
 	free(crowd->threads);
 }
 
-/* How many threads, up to a last 0. */
-static const int crowds[] = { 1, 2, 8, 32, 128, 0 };
+/* How many threads. */
+#define NR_CROWDS	5
 
-/* A free and an alloc that re-issues, in a process with that many more threads. */
-static void count_reissue(void)
+static const int crowds[NR_CROWDS] = { 1, 2, 8, 32, 128 };
+
+/* The count that each thread adds, from the two largest crowds; rounded up. */
+static void print_slope(const char *name, const uint64_t *counts)
 {
-	struct crowd crowd;
-	int i, spin;
+	int threads = crowds[NR_CROWDS - 1] - crowds[NR_CROWDS - 2];
+	uint64_t more = counts[NR_CROWDS - 1] - counts[NR_CROWDS - 2];
 
+	print_count(name, (more + threads - 1) / threads);
+}
+
+/*
+ * An alloc that re-issues the key, and the free before it, in a process with that
+ * many more threads; and a change of their rights, 0 where the kernel has none.
+ *
+ * The walk over the threads is what a re-issue beside them adds to one of a lone
+ * task. All of it but the mutex and the call of the other processors runs with
+ * interrupts off, so this is an upper bound of that time.
+ */
+static void count_broadcasts(void)
+{
+	uint64_t reissue[NR_CROWDS], rights[NR_CROWDS], alone = LEAST(SAMPLES, alloc_free());
+	long pkey = pkey_alloc_call();
+	bool has_rights = !set_rights_call(pkey);
+	struct crowd crowd;
+	unsigned int i;
+	int spin;
+
+	print_count("set_rights", has_rights ? LEAST(SAMPLES, set_rights_call(pkey)) : 0);
 	for (spin = 0; spin < 2; spin++) {
-		for (i = 0; crowds[i]; i++) {
+		for (i = 0; i < NR_CROWDS; i++) {
 			crowd_start(&crowd, crowds[i], spin);
-			print_count_of(spin ? "reissue_running" : "reissue_sleeping", crowds[i],
-				       LEAST(SAMPLES, alloc_free()));
+			reissue[i] = LEAST(SAMPLES, alloc_free());
+			rights[i] = has_rights ? LEAST(SAMPLES, set_rights_call(pkey)) : 0;
 			crowd_end(&crowd);
+
+			print_count_of(spin ? "reissue_running" : "reissue_sleeping",
+				       crowds[i], reissue[i]);
+			print_count_of(spin ? "set_rights_running" : "set_rights_sleeping",
+				       crowds[i], rights[i]);
+			if (!spin)
+				print_count_of("walk", crowds[i], reissue[i] - alone);
+		}
+		if (!spin) {
+			print_slope("reissue_a_thread", reissue);
+			print_slope("set_rights_a_thread", rights);
 		}
 	}
+	pkey_free_call(pkey);
 }
 
 static void counted(void)
 {
 	overhead = LEAST(SAMPLES, (void)0);
 
-	print_count("getppid_twice", LEAST(SAMPLES, {
-		call(__NR_getppid, 0, 0, 0, 0);
-		call(__NR_getppid, 0, 0, 0, 0);
-	}));
+	print_count("getppid_twice", LEAST(SAMPLES, getppid_twice()));
+	count_new_processes("");
 	use_all_keys();
 	print_count("alloc_free", LEAST(SAMPLES, alloc_free()));
 	count_mprotect();
 	count_page_fault();
 	count_signal();
 	count_switch();
+	count_new_processes_with_keys();
 	run_in_order(true);
-	print_count("fork_exit", LEAST(FEW_SAMPLES, fork_and_wait()));
 	print_count("thread", LEAST(FEW_SAMPLES, thread_and_join()));
 	run_in_order(false);
 	count_with_mappings();
 	/* Last: threads that were joined may still be on their way out. */
-	count_reissue();
+	count_broadcasts();
 }
 
 static uint64_t now(void)
@@ -436,6 +533,65 @@ static void clock_alloc_free(const char *name)
 	print_quantiles(name, samples, CLOCKED_SAMPLES);
 }
 
+enum op { REISSUE, SET_RIGHTS, MEMBARRIER, GETPPID_TWICE, NR_OPS };
+
+static const char * const op_names[] = {
+	"reissue", "set_rights", "membarrier", "getppid_twice"
+};
+
+static inline void do_op(enum op op, long pkey)
+{
+	switch (op) {
+	case REISSUE:
+		alloc_free();
+		break;
+	case SET_RIGHTS:
+		set_rights_call(pkey);
+		break;
+	case MEMBARRIER:
+		call(__NR_membarrier, MEMBARRIER_EXPEDITED, 0, 0, 0);
+		break;
+	default:
+		getppid_twice();
+	}
+}
+
+/*
+ * Broadcasts, and what is compared to them, in turns: what else the machine does
+ * meanwhile is alike for all. The turns are long enough that what one call leaves
+ * to the next does not reach the medians.
+ */
+static void clock_broadcasts(const char *beside, int threads)
+{
+	long pkey = pkey_alloc_call();
+	bool has_rights = !set_rights_call(pkey);
+	char name[64];
+	int op, i, turn;
+
+	for (turn = 0; turn < CLOCKED_SAMPLES; turn += CLOCKED_TURN) {
+		for (op = 0; op < NR_OPS; op++) {
+			uint64_t *took = samples + op * CLOCKED_SAMPLES + turn;
+
+			for (i = 0; i < CLOCKED_TURN; i++) {
+				uint64_t start = now();
+
+				do_op(op, pkey);
+				took[i] = now() - start;
+			}
+		}
+	}
+	pkey_free_call(pkey);
+
+	for (op = 0; op < NR_OPS; op++) {
+		uint64_t *took = samples + op * CLOCKED_SAMPLES;
+
+		if (op == SET_RIGHTS && !has_rights)
+			memset(took, 0, CLOCKED_SAMPLES * sizeof(*took));
+		snprintf(name, sizeof(name), "%s_%s_%d", op_names[op], beside, threads);
+		print_quantiles(name, took, CLOCKED_SAMPLES);
+	}
+}
+
 /*
  * Keys that were never used need no broadcast. There are so few of them that
  * each address space gives but NR_KEYS samples; children of this one, which
@@ -479,10 +635,10 @@ static void clocked(void)
 {
 	struct crowd crowd;
 	pthread_t thread;
-	char name[64];
-	int i, spin;
+	unsigned int i;
+	int spin;
 
-	samples = calloc(CLOCKED_SAMPLES, sizeof(*samples));
+	samples = calloc(NR_OPS * CLOCKED_SAMPLES, sizeof(*samples));
 	if (!samples)
 		die("calloc");
 
@@ -498,15 +654,16 @@ static void clocked(void)
 	STORE(busy_end, 1);
 	pthread_join(thread, NULL);
 
+	/* Only now: a process that did not register pays less for a switch. */
+	if (call(__NR_membarrier, MEMBARRIER_REGISTER, 0, 0, 0))
+		die("membarrier");
 	for (spin = 0; spin < 2; spin++) {
-		for (i = 0; crowds[i]; i++) {
+		for (i = 0; i < NR_CROWDS; i++) {
 			/* More spinning threads than processors show the scheduler. */
 			if (spin && crowds[i] >= sysconf(_SC_NPROCESSORS_ONLN))
 				continue;
 			crowd_start(&crowd, crowds[i], spin);
-			snprintf(name, sizeof(name), "reissue_%s_%d",
-				 spin ? "running" : "sleeping", crowds[i]);
-			clock_alloc_free(name);
+			clock_broadcasts(spin ? "running" : "sleeping", crowds[i]);
 			crowd_end(&crowd);
 		}
 	}
@@ -514,6 +671,9 @@ static void clocked(void)
 
 int main(int argc, char **argv)
 {
+	if (argc == 2 && !strcmp(argv[1], "nothing"))
+		return 0;
+
 	if (argc == 2 && !strcmp(argv[1], "counted")) {
 		counted();
 	} else if (argc == 2 && !strcmp(argv[1], "clocked")) {

@@ -35,7 +35,7 @@ static int runtime_start(void)
 	if (pkey > 0 && syscall(__NR_pkey_mprotect, heap, size, prot, pkey))
 		return -1;
 
-	strcpy(heap, "hello");
+	memcpy(heap, "hello", sizeof("hello"));
 	return 0;
 }
 

@@ -89,14 +89,14 @@ TEST_F(fork, copies_used_keys)
 	ASSERT_EQ(1, sys_pkey_alloc(0, 0));
 	ASSERT_EQ(0, sys_pkey_free(1));
 	IN_CHILD {
-		EXPECT_STREQ("clean", pkey_state(1));
-		EXPECT_STREQ("-", pkey_state(2));
+		EXPECT_TRUE(pkey_state_is(1, "clean"));
+		EXPECT_TRUE(pkey_state_is(2, "-"));
 		EXPECT_EQ(1, sys_pkey_alloc(0, 0));
 		EXPECT_EQ(2, sys_pkey_alloc(0, 0));
 		EXPECT_EQ(0, sys_pkey_free(2));
 	}
 	/* What the child used is unused here. */
-	EXPECT_STREQ("-", pkey_state(2));
+	EXPECT_TRUE(pkey_state_is(2, "-"));
 }
 
 /* E1, A6: the child chooses as its parent would, with keys in all states. */
@@ -114,7 +114,7 @@ TEST_F(fork, copies_order_of_choice)
 	ASSERT_EQ(0, sys_pkey_mprotect(page, size, RW, 2));
 	ASSERT_EQ(0, sys_pkey_free(2));
 	IN_CHILD {
-		EXPECT_STREQ("mapped", pkey_state(2));
+		EXPECT_TRUE(pkey_state_is(2, "mapped"));
 		/* Key 2 comes last, if at all: a mapping carries it (F2, F3). */
 		for (i = 0; i < ARRAY_SIZE(order) - 1; i++)
 			EXPECT_EQ(order[i], sys_pkey_alloc(0, 0));
@@ -484,7 +484,7 @@ TEST_F(new_task, shares_used_keys_if_memory)
 	ASSERT_TRUE(task_run(variant->kind, task_alloc_and_free, self->view));
 	ASSERT_EQ(1, self->view->new_key);
 	ASSERT_EQ(0, self->view->free_1);
-	EXPECT_STREQ(variant->shares ? "clean" : "-", pkey_state(1));
+	EXPECT_TRUE(pkey_state_is(1, variant->shares ? "clean" : "-"));
 }
 
 /* E2, A5: each task has its own PKRU, whatever is shared. */
@@ -614,7 +614,7 @@ static int report_to(int fd)
 
 	report.pkru = pkru_at_start;
 	report.mask = pkey_attachable_mask();
-	report.unused = !strcmp("-", pkey_state(1));
+	report.unused = pkey_state_is(1, "-");
 	report.nr = pkey_take_all(report.keys);
 	return write(fd, &report, sizeof(report)) != (ssize_t)sizeof(report);
 }

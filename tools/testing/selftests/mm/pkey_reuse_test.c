@@ -1304,7 +1304,7 @@ TEST_F(full, key_is_judged_under_mmap_lock)
 			EXPECT_EQ(0, ret);
 			EXPECT_EQ(EINVAL, hold.error);
 			EXPECT_EQ(0, pkey_of(hold.page));
-			EXPECT_STREQ("clean", pkey_state(KEY));
+			EXPECT_TRUE(pkey_state_is(KEY, "clean"));
 		}
 		sys_pkey_alloc(0, 0);
 		sys_pkey_mprotect(hold.page, pkey_page_size(), RW, 0);

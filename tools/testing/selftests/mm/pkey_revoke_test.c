@@ -802,7 +802,7 @@ TEST_F(full, no_rights_after_reissue_in_any_round)
 /* Threads that want the same few keys: 4 for 3, so that they meet all the time. */
 #define NR_RIVALS	4
 #define NR_WANTED	3
-#define NR_RIVAL_ROUNDS	1000
+#define NR_RIVAL_ROUNDS	200
 
 struct rival {
 	pthread_t thread;
@@ -1136,13 +1136,15 @@ static void prepare_nothing(void)
 /* F4, A5: the call that is overtaken has taken a key that was never used. */
 TEST_F(none_used, overtaken_first_alloc)
 {
-	int i, *overtaken;
+	int i, pkey, *overtaken;
 
 	overtaken = pkey_map_shared(sizeof(*overtaken));
 	ASSERT_TRUE(!!overtaken);
 	for (i = 0; i < NR_FIRST_TAKES; i++) {
 		IN_CHILD {
-			ASSERT_TRUE(run_takers(1, prepare_nothing, 1, NR_TAKERS));
+			for (pkey = 1; pkey < PKEY_MAX; pkey++)
+				ASSERT_EQ(pkey, sys_pkey_alloc(0, 0));
+			ASSERT_TRUE(run_takers(1, prepare_nothing, PKEY_MAX, PKEY_MAX));
 			ASSERT_EQ(0, takers.wrong);
 			*overtaken += takers.overtaken;
 		}

@@ -1733,7 +1733,7 @@ TEST_F(full, tasks_that_exit_hide_no_other)
 
 	ASSERT_EQ(0, pthread_create(&coming.thread, NULL, exit_endlessly, &coming));
 	for (i = 0; i < 50; i++) {
-		holder_reset(&staying, pkru_with_rights(0, KEY, ~i % 4));
+		holder_reset(&staying, pkru_with_rights(0, KEY, ~i & 3));
 		ASSERT_TRUE(holder_start(&staying));
 		ASSERT_EQ(0, pkey_set_rights_everywhere(KEY, i % 4));
 		ASSERT_TRUE(holder_finish(&staying));
@@ -1994,7 +1994,7 @@ TEST_F(frame, younger_than_call)
 	for (i = 0; i < NR_FRAMES; i++) {
 		ASSERT_TRUE(set_here(i % 4));
 		EXPECT_EQ(frame_pkru(i), run_frame(&plan, variant->flags, frame_pkru(i)));
-		ASSERT_TRUE(set_in_a_thread(~i % 4));
+		ASSERT_TRUE(set_in_a_thread(~i & 3));
 		EXPECT_EQ(frame_pkru(i), run_frame(&plan, variant->flags, frame_pkru(i)));
 		EXPECT_EQ(0, frames.failed);
 	}
@@ -2326,7 +2326,7 @@ static const char *no_setuid_program(FIXTURE_DATA(scope) *self)
 	if (statvfs("/tmp", &fs) || fs.f_flag & (ST_NOSUID | ST_NOEXEC))
 		return "/tmp is mounted with nosuid or noexec";
 
-	strcpy(self->dir, "/tmp/pkey_rights_XXXXXX");
+	snprintf(self->dir, sizeof(self->dir), "/tmp/pkey_rights_XXXXXX");
 	if (!mkdtemp(self->dir)) {
 		self->dir[0] = '\0';
 		return "no directory can be made in /tmp";

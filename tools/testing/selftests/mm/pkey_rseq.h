@@ -65,9 +65,10 @@ struct pkey_window {
 	unsigned int turns;
 };
 
-#define PKEY_RDPKRU		"xorl %%ecx, %%ecx\n\t" ".byte 0x0f, 0x01, 0xee\n\t"
+#define PKEY_RDPKRU		"xorl %%ecx, %%ecx\n\t.byte 0x0f, 0x01, 0xee\n\t"
 /* %eax holds the value. */
-#define PKEY_WRPKRU		"xorl %%ecx, %%ecx\n\t" "xorl %%edx, %%edx\n\t"	\
+#define PKEY_WRPKRU		"xorl %%ecx, %%ecx\n\t"				\
+				"xorl %%edx, %%edx\n\t"				\
 				".byte 0x0f, 0x01, 0xef\n\t"
 
 /* An address in struct rseq_cs. */

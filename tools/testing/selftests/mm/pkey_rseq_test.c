@@ -20,7 +20,9 @@
 #define KEY		7
 #define TARGET_KEY	9
 
+/* Rounds of the first variant of each kind, and of the others. */
 #define NR_ROUNDS	200
+#define FEW_ROUNDS	50
 
 #define NO_RSEQ		"needs rseq() (CONFIG_RSEQ)"
 
@@ -208,48 +210,58 @@ FIXTURE_VARIANT(window)
 	bool same_cpu;
 	/* Signals come all the time, to all threads. */
 	bool signals;
+	unsigned int rounds;
 };
 
 FIXTURE_VARIANT_ADD(window, reissue) {
 	.change = REISSUE,
+	.rounds = NR_ROUNDS,
 };
 
 FIXTURE_VARIANT_ADD(window, reissue_beside_process) {
 	.change = REISSUE,
 	.process = true,
+	.rounds = FEW_ROUNDS,
 };
 
 FIXTURE_VARIANT_ADD(window, reissue_on_one_cpu) {
 	.change = REISSUE,
 	.same_cpu = true,
+	.rounds = FEW_ROUNDS,
 };
 
 FIXTURE_VARIANT_ADD(window, reissue_and_signals) {
 	.change = REISSUE,
 	.signals = true,
+	.rounds = FEW_ROUNDS,
 };
 
 FIXTURE_VARIANT_ADD(window, set_rights) {
 	.change = SET,
+	.rounds = NR_ROUNDS,
 };
 
 FIXTURE_VARIANT_ADD(window, set_rights_beside_process) {
 	.change = SET,
 	.process = true,
+	.rounds = FEW_ROUNDS,
 };
 
 FIXTURE_VARIANT_ADD(window, set_rights_on_one_cpu) {
 	.change = SET,
 	.same_cpu = true,
+	.rounds = FEW_ROUNDS,
 };
 
 FIXTURE_VARIANT_ADD(window, set_rights_and_signals) {
 	.change = SET,
 	.signals = true,
+	.rounds = FEW_ROUNDS,
 };
 
 FIXTURE_VARIANT_ADD(window, alloc_in_scope_process) {
 	.change = ALLOC_IN_SCOPE_PROCESS,
+	.rounds = FEW_ROUNDS,
 };
 
 FIXTURE_SETUP(window)
@@ -329,7 +341,7 @@ TEST_F(window, no_old_rights_with_section)
 	if (variant->signals)
 		ASSERT_TRUE(storm_start());
 	ASSERT_TRUE(target_start(target));
-	for (round = 1; round <= NR_ROUNDS; round++) {
+	for (round = 1; round <= variant->rounds; round++) {
 		rights = round / 4 % 4;
 		pkru = round_pkru(round, variant->change);
 		if (!target_enter(target, round, pkru, rights))
@@ -348,7 +360,7 @@ TEST_F(window, no_old_rights_with_section)
 		EXPECT_TRUE(storm_end());
 	EXPECT_EQ(0, wrong);
 	/* At least once in each round the window was open when the rights changed. */
-	EXPECT_LE(NR_ROUNDS, target->aborts);
+	EXPECT_LE(variant->rounds, target->aborts);
 }
 
 /*
@@ -358,14 +370,13 @@ TEST_F(window, no_old_rights_with_section)
 TEST_F(window, old_rights_come_back_without_section)
 {
 	struct target *target = self->target;
-	int taken = 0, back = 0;
-	unsigned int round;
+	unsigned int round, taken = 0, back = 0;
 	uint32_t pkru;
 
 	if (variant->signals)
 		ASSERT_TRUE(storm_start());
 	ASSERT_TRUE(target_start(target));
-	for (round = 1; round <= NR_ROUNDS; round++) {
+	for (round = 1; round <= variant->rounds; round++) {
 		pkru = round_pkru(round, variant->change);
 		if (!target_enter(target, round, pkru, 0))
 			SKIP(return, NO_RSEQ);
@@ -379,8 +390,8 @@ TEST_F(window, old_rights_come_back_without_section)
 	ASSERT_TRUE(target_end(target));
 	if (variant->signals)
 		EXPECT_TRUE(storm_end());
-	EXPECT_EQ(NR_ROUNDS, taken);
-	EXPECT_EQ(NR_ROUNDS, back);
+	EXPECT_EQ(variant->rounds, taken);
+	EXPECT_EQ(variant->rounds, back);
 }
 
 /* F7: a task that is registered, and in no section, goes on where it was. */
@@ -392,7 +403,7 @@ TEST_F(window, task_after_section_is_not_disturbed)
 
 	target->after_section = true;
 	ASSERT_TRUE(target_start(target));
-	for (round = 1; round <= NR_ROUNDS / 4; round++) {
+	for (round = 1; round <= FEW_ROUNDS; round++) {
 		pkru = round_pkru(round, variant->change);
 		if (!target_enter(target, round, pkru, 0))
 			SKIP(return, NO_RSEQ);

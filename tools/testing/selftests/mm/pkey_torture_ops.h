@@ -978,7 +978,8 @@ static void sleep_until_woken(struct task *t)
 		break;
 	case 1:
 		do {
-			ret = pkey_raw_syscall(PKEY_NR_FUTEX, (uintptr_t)&t->go, FUTEX_OP_WAIT, 0, 0);
+			ret = pkey_raw_syscall(PKEY_NR_FUTEX, (uintptr_t)&t->go, FUTEX_OP_WAIT, 0,
+					       0);
 		} while (!ret && !LOAD(t->go));
 		expected = ret == -EAGAIN ? ret : 0;
 		break;

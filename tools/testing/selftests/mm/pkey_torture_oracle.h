@@ -524,11 +524,10 @@ static inline void explain(struct task *t, int k, unsigned int bits, const struc
 		note_key(r, k, bits, LOAD(oracle.key[k].word));
 	}
 
-	/* No call is under way: what PKRU says stays. */
-	if (look->set_ended == begun) {
-		r->set[k] = begun;
+	/* What the calls that have ended did is in PKRU now, or has been overwritten. */
+	r->set[k] = look->set_ended;
+	if (look->set_ended == begun)
 		r->fuzzy &= ~(1u << k);
-	}
 	r->word[k] = look->word;
 }
 
@@ -621,7 +620,7 @@ static inline void write_rights_in_section(struct task *t, int pkey, unsigned in
 		.set = rights << 2 * pkey,
 	};
 	struct rights *r = t->rights;
-	const unsigned int turns = 1 + rnd(t, 1 + rnd(t, 300));
+	const unsigned int turns = 1 + rnd(t, 1 + rnd(t, 1500));
 
 	for (;;) {
 		window.turns = turns;

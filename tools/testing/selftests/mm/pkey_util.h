@@ -805,7 +805,10 @@ static inline int pkey_write_setting(const char *path, const char *value)
 	return pkey_write_file(path, value) ? 0 : errno;
 }
 
-/* The state of a key as /proc/self/pkeys has it: "-" for a key never used. */
+/*
+ * The state of a key as /proc/self/pkeys has it: "-" for a key never used, NULL if the
+ * kernel has no such file.
+ */
 static inline const char *pkey_state(int pkey)
 {
 	static char state[32];
@@ -815,7 +818,7 @@ static inline const char *pkey_state(int pkey)
 
 	file = fopen("/proc/self/pkeys", "r");
 	if (!file)
-		return "no /proc/self/pkeys";
+		return NULL;
 
 	while (fgets(line, sizeof(line), file)) {
 		if (sscanf(line, "%d %31s", &number, state) == 2 && number == pkey) {
@@ -825,6 +828,14 @@ static inline const char *pkey_state(int pkey)
 	}
 	fclose(file);
 	return "-";
+}
+
+/* Is that the state of the key, as far as the kernel tells it? */
+static inline bool pkey_state_is(int pkey, const char *expected)
+{
+	const char *state = pkey_state(pkey);
+
+	return !state || !strcmp(state, expected);
 }
 
 #ifdef __KSELFTEST_HARNESS_H
