@@ -2387,12 +2387,19 @@ struct privileged {
 	int fd;
 };
 
+/* A kernel may be without the i386 call for 16-bit user ids. */
+#ifdef __NR_setresuid32
+#define NR_SETRESUID	__NR_setresuid32
+#else
+#define NR_SETRESUID	__NR_setresuid
+#endif
+
 /* Shares memory with the test: changes the user of this task alone. */
 static int exec_privileged(void *arg)
 {
 	const struct privileged *privileged = arg;
 
-	if (pkey_raw_syscall(__NR_setresuid, NOBODY, NOBODY, NOBODY, 0))
+	if (pkey_raw_syscall(NR_SETRESUID, NOBODY, NOBODY, NOBODY, 0))
 		return 1;
 	return exec_report(privileged->program, privileged->fd);
 }
