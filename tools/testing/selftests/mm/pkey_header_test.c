@@ -690,6 +690,8 @@ static void *watch(void *arg)
 
 	if (pipe(fds))
 		return NULL;
+	/* No rights, whatever init_pkru= says. */
+	wrpkru(PKRU_INIT);
 	store(&watch_end, 0);
 	while (!load(&watch_end)) {
 		for (i = 0; i < 16; i++) {

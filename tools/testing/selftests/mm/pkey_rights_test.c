@@ -2434,7 +2434,7 @@ TEST_F(scope, privileged_execve_of_vfork_child)
 /* A pool thread that is older than the key of the runtime reads its memory. */
 static void embedder(void)
 {
-	struct holder pool = { .doing = FUTEX, .pkru = rdpkru() };
+	struct holder pool = { .doing = FUTEX, .pkru = PKRU_INIT };
 	char *heap = pkey_map(1, RW);
 	int pkey;
 
