@@ -27,11 +27,10 @@
  */
 #ifdef LARGE
 #define KEYS	3
-#define DEPTH	3
 #else
 #define KEYS	2
-#define DEPTH	2
 #endif
+#define DEPTH	2
 
 #define TASKS	3
 #define USER	0

@@ -22,11 +22,9 @@
 #ifdef LARGE
 #define LEVELS	2
 #define CHANGES	2
-#define WRITABLE 3
 #else
 #define LEVELS	1
 #define CHANGES	2
-#define WRITABLE 1
 #endif
 
 #define bit(k)	(1 << (k))
@@ -287,19 +285,12 @@ exit_to_user_mode:
 end:	do
 	:: atomic { !ipi -> assert(RIGHT) }
 	:: atomic {
-		/* The handler changes a right in the frame that it returns to, once. */
-		!ipi && level && WRITTEN(level - 1) != WRITABLE ->
-		if
-		:: !(WRITTEN(level - 1) & 1) -> k = 0
-#ifdef LARGE
-		:: !(WRITTEN(level - 1) & 2) -> k = 1
-#endif
-		fi;
-		frame[level - 1].pkru = frame[level - 1].pkru ^ bit(k);
-		wanted[level - 1] = frame[level - 1].pkru & bit(k) | wanted[level - 1] & ~bit(k);
-		either[level - 1] = either[level - 1] & ~bit(k);
-		printf("handler: changes key %d, PKRU in the frame %d\n", k, frame[level - 1].pkru);
-		k = 0
+		/* The handler changes the right to key 0 in the frame that it returns to, once. */
+		!ipi && level && !WRITTEN(level - 1) ->
+		frame[level - 1].pkru = frame[level - 1].pkru ^ 1;
+		wanted[level - 1] = frame[level - 1].pkru & 1 | wanted[level - 1] & ~1;
+		either[level - 1] = either[level - 1] & ~1;
+		printf("handler: changes key 0, PKRU in the frame %d\n", frame[level - 1].pkru)
 	   }
 	:: atomic { ipi -> ipi = false; mode = KERNEL; goto exit_to_user_mode }
 	:: atomic { !ipi -> mode = KERNEL };

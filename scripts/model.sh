@@ -3,8 +3,8 @@
 # model.sh [DIRECTORY]: search the models of models/ exhaustively with Spin. Then leave
 # out each guard that the head of a model names: the search must find a violation; its
 # interleaving is in the log. BOUNDS=large has larger bounds. The result is TAP, and
-# DIRECTORY/model.txt has states, depth and times. SPIN_MEMORY, in megabytes: the most
-# that a search may use.
+# DIRECTORY/model.txt has states, depth and times; without DIRECTORY results/model.txt has
+# them too. SPIN_MEMORY, in megabytes: the most that a search may use.
 . "$(dirname "$0")/lib.sh"
 . "$scripts/tap.sh"
 
@@ -43,7 +43,7 @@ holds() {
 	dir=$out/$name log=$out/$name/pan.log
 	# shellcheck disable=SC2086
 	generate "$model" "$dir" -O2 $bounds || return 1
-	(cd "$dir" && ./pan -w24 -m10000000) >"$log" 2>&1
+	(cd "$dir" && ./pan -w24 -m1000000) >"$log" 2>&1
 	cat "$log"
 	summary "$name" "$log" "no violation, $((SECONDS - start)) s" >"$dir/summary"
 	if ! grep -q 'errors: 0$' "$log"; then
@@ -73,7 +73,7 @@ violated() {
 	for depth in 70 100 140 breadth; do
 		if [ "$depth" = breadth ]; then
 			generate "$model" "$dir" "-O1 -DBFS -DNOREDUCE" "-D$guard" || return 1
-			depth=10000000
+			depth=1000000
 		fi
 		(cd "$dir" && ./pan -w22 -m"$depth") >"$log" 2>&1
 		! grep -q 'errors: 1$' "$log" || break
@@ -86,6 +86,7 @@ violated() {
 }
 
 tap_begin model "${1:-$work/results/model}"
+PACKAGES="spin:spin" "$scripts/setup.sh"
 for model in "$top"/models/*.pml; do
 	name=$(basename "$model" .pml)
 	check "$name holds, $BOUNDS bounds" holds "$model"
@@ -94,7 +95,7 @@ for model in "$top"/models/*.pml; do
 	done
 done
 {
-	echo "Spin $(spin -V | sed 's/^Spin Version //'), $BOUNDS bounds, $(date -u +%F)"
+	echo "Spin $(spin -V | sed 's/^Spin Version \([0-9.]*\).*/\1/'), $BOUNDS bounds."
 	echo
 	for model in "$top"/models/*.pml; do
 		name=$(basename "$model" .pml)
@@ -102,4 +103,5 @@ done
 	done
 } >"$out/model.txt"
 cat "$out/model.txt" >&2
+[ -n "${1:-}" ] || "$scripts/record.sh" model "make model" <"$out/model.txt"
 tap_end
