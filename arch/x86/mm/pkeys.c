@@ -533,11 +533,6 @@ static bool mm_pkeys_map_change(struct mm_pkeys *pkeys, union pkey_map old, unio
 	return atomic64_try_cmpxchg(&pkeys->map, &word, new.word);
 }
 
-static unsigned int mm_pkey_mappings(struct mm_pkeys *pkeys, int pkey)
-{
-	return atomic_read(&pkeys->mappings[pkey]);
-}
-
 /* (F): look and pin in one step, see mm_pkey_pin(). */
 bool __mm_pkey_pin(struct mm_struct *mm, int pkey)
 {

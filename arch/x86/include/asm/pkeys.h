@@ -94,6 +94,12 @@ static inline int mm_pkeys_dup(struct mm_struct *oldmm, struct mm_struct *mm)
 	return mm_pkeys(oldmm) ? __mm_pkeys_dup(oldmm, mm) : 0;
 }
 
+/* How many mappings carry the key? */
+static inline unsigned int mm_pkey_mappings(struct mm_pkeys *pkeys, int pkey)
+{
+	return atomic_read(&pkeys->mappings[pkey]);
+}
+
 #ifdef CONFIG_DEBUG_VM
 void mm_pkeys_check(struct mm_struct *mm);
 #else

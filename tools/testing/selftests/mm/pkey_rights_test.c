@@ -2387,7 +2387,7 @@ struct privileged {
 	int fd;
 };
 
-/* A kernel may be without the i386 call for 16-bit user ids. */
+/* The call with 32-bit user numbers; not every kernel has the other one. */
 #ifdef __NR_setresuid32
 #define NR_SETRESUID	__NR_setresuid32
 #else
@@ -2486,7 +2486,8 @@ static int run_beside(int scope, const char *name, const char *arg)
 	if (pid)
 		return pkey_wait_for(pid);
 
-	if (pkey_set_scope(scope))
+	/* What the program prints is no part of the results. */
+	if (pkey_set_scope(scope) || dup2(open("/dev/null", O_WRONLY), STDOUT_FILENO) < 0)
 		_exit(1);
 	len = readlink("/proc/self/exe", path, sizeof(path) - 1);
 	if (len < 0)
