@@ -20,8 +20,8 @@
  */
 #define KEYS	2
 #ifdef LARGE
-#define LEVELS	2
-#define CHANGES	2
+#define LEVELS	1
+#define CHANGES	3
 #else
 #define LEVELS	1
 #define CHANGES	2
