@@ -162,11 +162,20 @@ static bool wait_for_loop(pid_t pid)
 	return true;
 }
 
+/* Waits until the child has been preempted again, or has died. */
+static void wait_for_preemption(pid_t pid)
+{
+	const long begin = preemptions(pid);
+
+	while (pkey_task_state(pid) != 'Z' && preemptions(pid) <= begin)
+		sched_yield();
+}
+
 /* F7: a thread that has closed key 0 lives when it is preempted. */
 TEST_F(key0, preempted)
 {
-	long begin;
 	pid_t pid;
+	int i;
 
 	pid = fork();
 	ASSERT_LE(0, pid);
@@ -174,12 +183,9 @@ TEST_F(key0, preempted)
 		loop_in_child(_metadata, variant->rights);
 		pkey_child_end(_metadata);
 	}
-	if (wait_for_loop(pid)) {
-		begin = preemptions(pid);
-		while (pkey_task_state(pid) != 'Z' &&
-		       preemptions(pid) < begin + NR_PREEMPTIONS)
-			sched_yield();
-	}
+	if (wait_for_loop(pid))
+		for (i = 0; i < NR_PREEMPTIONS; i++)
+			wait_for_preemption(pid);
 	STORE(loop->stop, 1);
 	EXPECT_CHILD_PASSED(pid);
 }
@@ -208,6 +214,7 @@ TEST_F(key0, preempted_and_signalled)
 	}
 	if (wait_for_loop(pid)) {
 		for (i = 1; i <= NR_SIGNALS; i++) {
+			wait_for_preemption(pid);
 			kill(pid, SIGUSR1);
 			while (LOAD(*signals) < i && pkey_task_state(pid) != 'Z')
 				sched_yield();
