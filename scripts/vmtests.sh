@@ -22,7 +22,7 @@ files() {
 	# shellcheck disable=SC2016
 	make -s -C "$tree/tools/testing/selftests/mm" ARCH=x86_64 CC=gcc OUTPUT="$build/kselftest/mm" \
 		--eval 'harness-files: ; @echo $(TEST_GEN_FILES)' harness-files 2>/dev/null |
-		xargs -n 1 | grep -E '/(pkey_[a-z]*_test|protection_keys)(_(64|32|x32))?$'
+		xargs -n 1 | grep -E '/(pkey_[a-z0-9]*_test|protection_keys)(_(64|32|x32))?$'
 }
 
 rm -rf "$root"
