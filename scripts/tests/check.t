@@ -100,7 +100,8 @@ echo \$\$ >"$toy/verify"
 sleep 60
 END
 set -m
-BASE=6.12 "$top/scripts/check.sh" check >"$toy/said" 2>&1 &
+# Where this test itself runs in the background, SIGINT is ignored.
+BASE=6.12 env --default-signal=INT "$top/scripts/check.sh" check >"$toy/said" 2>&1 &
 pid=$!
 set +m
 while ! grep -q 'waiting for verify' "$toy/said"; do sleep 0.1; done
