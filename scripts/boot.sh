@@ -41,7 +41,7 @@ accelerator() {
 kvm_works() {
 	local trial
 	trial=$BUILD/kvm-trial-$(cat /proc/sys/kernel/random/boot_id)
-	[ -f "$trial" ] || timeout 20 qemu-system-x86_64 -accel kvm -cpu host -m 256M -nodefaults \
+	[ -f "$trial" ] || timeout --foreground 20 qemu-system-x86_64 -accel kvm -cpu host -m 256M -nodefaults \
 		-display none -serial "file:$trial" -no-reboot -kernel "$IMAGE" \
 		-append "console=ttyS0 panic=-1" >/dev/null 2>&1 </dev/null || true
 	grep -q "Linux version" "$trial"

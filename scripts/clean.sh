@@ -3,7 +3,6 @@
 # Remove what was built. A kernel git tree with somebody's work stays, and all the rest.
 . "$(dirname "$0")/lib.sh"
 
-neutral_git
 shopt -s nullglob
 
 for dir in "$BUILD"/*/; do

@@ -6,7 +6,6 @@
 . "$(dirname "$0")/lib.sh"
 . "$scripts/own-diff.sh"
 
-neutral_git
 in_tree() { git -C "$tree" "$@"; }
 
 [ -d "$tree/.git" ] || die "there is no kernel git tree in $tree: run make build first"

@@ -5,7 +5,6 @@
 . "$(dirname "$0")/lib.sh"
 . "$scripts/tap.sh"
 
-neutral_git
 # The packages' modules are for the distribution's python3.
 PATH=/usr/bin:$PATH
 in_tree() { git -C "$tree" "$@"; }

@@ -5,7 +5,6 @@
 # it again. At the end it writes patches/.
 . "$(dirname "$0")/lib.sh"
 
-neutral_git
 in_tree() { git -C "$tree" "$@"; }
 
 # own_in_tree TREE: print the files that are wholly ours in a git tree.

@@ -5,7 +5,6 @@
 # never lost (work_in() in lib.sh).
 . "$(dirname "$0")/lib.sh"
 
-neutral_git
 in_tree() { git -C "$tree" "$@"; }
 
 from=${KERNEL:-$source}

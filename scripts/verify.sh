@@ -10,7 +10,6 @@
 . "$scripts/own-diff.sh"
 
 scratch=$work/linux-verify
-neutral_git
 
 fresh_scratch() {
 	git -C "$tree" worktree remove --force "$scratch" 2>/dev/null || rm -rf "$scratch"

@@ -4,6 +4,7 @@
 # patches, a toy source tree that the scripts take for a kernel, and TAP. Sourced.
 
 set -uo pipefail
+unset "${!GIT_@}"
 export LC_ALL=C GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1
 unset BASE CONFIG UNPATCHED KERNEL BUILD TREE FROM TEST TIMES MINUTES LOCKED MAKEFLAGS MAKELEVEL
 
