@@ -111,7 +111,7 @@
  *	                                                      first caller's rights
  *
  *     The caller sets its own rights under the lock. Without that it could set
- *     them after they were revoked.
+ *     them, and remember the epoch of the revocation as if it had applied it.
  *
  * (E) The last user of an mm takes no lock. A task that was the other one when the
  *     number of users was read:
@@ -176,8 +176,11 @@ static void pkeys_enable_broadcast(void)
 static void pkru_set_rights(int pkey, u32 access_rights)
 {
 	int shift = pkey * PKRU_BITS_PER_PKEY;
+	u32 old = rdpkru();
+	u32 new = (old & ~(PKRU_BITS_MASK << shift)) | access_rights << shift;
 
-	write_pkru((read_pkru() & ~(PKRU_BITS_MASK << shift)) | access_rights << shift);
+	if (new != old)
+		wrpkru(new);
 }
 
 /*
@@ -373,7 +376,7 @@ static void pkey_ipi(void *unused)
  * Make all other tasks that use @mm apply a change, before their next instruction in
  * user mode. Return: how many there are.
  */
-static int mm_pkeys_notify(struct mm_struct *mm)
+static noinline int mm_pkeys_notify(struct mm_struct *mm)
 {
 	/* The caller's own, which does not go away. */
 	struct sighand_struct *sighand = rcu_dereference_protected(current->sighand, true);
@@ -437,36 +440,16 @@ static bool mm_has_one_user(struct mm_struct *mm)
 }
 
 /*
- * Keep others from taking keys and from changing rights. Return: whether there are
- * others, which is what mm_pkeys_unlock() wants to know.
- */
-static bool mm_pkeys_lock(struct mm_struct *mm, struct mm_pkeys *pkeys)
-{
-	if (mm_has_one_user(mm))
-		return false;
-
-	mutex_lock(&pkeys->lock);
-	return true;
-}
-
-static void mm_pkeys_unlock(struct mm_pkeys *pkeys, bool others)
-{
-	if (others)
-		mutex_unlock(&pkeys->lock);
-}
-
-/*
  * Change the rights of all other tasks to one key. The caller has applied all earlier
  * changes, and sets its own rights by pkru_set_latest(). Under mm_pkeys.lock, if there
  * are others. Return: how many others were told.
  */
-static int mm_pkeys_change(struct mm_struct *mm, struct mm_pkeys *pkeys, bool others,
-			   int pkey, u32 mask, u32 access_rights)
+static __always_inline int
+mm_pkeys_change(struct mm_struct *mm, struct mm_pkeys *pkeys, bool others, int pkey, u32 mask,
+		u32 access_rights)
 {
 	u64 epoch = pkeys->epoch + 1;
 
-	/* (C) */
-	pkru_sync(pkeys);
 	WRITE_ONCE(pkeys->change[pkey], pkey_change(epoch, mask, access_rights));
 	/* Whoever reads this epoch sees which key it is. Pairs with pkru_sync(). */
 	smp_store_release(&pkeys->epoch, epoch);
@@ -524,13 +507,18 @@ void mm_pkeys_free(struct mm_struct *mm)
 }
 
 /*
- * Publish @new, if the map is still @old. A full barrier if it succeeds.
+ * Publish @new, if the map is still *@old, or else read it again into *@old. A full
+ * barrier if it succeeds.
  */
-static bool mm_pkeys_map_change(struct mm_pkeys *pkeys, union pkey_map old, union pkey_map new)
+static bool mm_pkeys_map_change(struct mm_pkeys *pkeys, union pkey_map *old, union pkey_map new)
 {
-	s64 word = old.word;
+	return atomic64_try_cmpxchg(&pkeys->map, (s64 *)&old->word, new.word);
+}
 
-	return atomic64_try_cmpxchg(&pkeys->map, &word, new.word);
+/* What pins a key in a union pkey_map. */
+static u64 pkey_pin(int pkey)
+{
+	return pkey_map_bits((union pkey_map){ .pinned = 1 }, pkey);
 }
 
 /* (F): look and pin in one step, see mm_pkey_pin(). */
@@ -543,14 +531,13 @@ bool __mm_pkey_pin(struct mm_struct *mm, int pkey)
 	if (!pkeys)
 		return false;
 
+	map = pkeys_map(pkeys);
 	do {
-		map = pkeys_map(pkeys);
 		if (!pkey_map_attachable(map, pkey))
 			return false;
 
-		new = map;
-		new.pinned |= BIT(pkey);
-	} while (!mm_pkeys_map_change(pkeys, map, new));
+		new.word = map.word | pkey_pin(pkey);
+	} while (!mm_pkeys_map_change(pkeys, &map, new));
 
 	return true;
 }
@@ -558,12 +545,12 @@ bool __mm_pkey_pin(struct mm_struct *mm, int pkey)
 /* Pin the key that @vma is about to lose, see vma_pkey_pin(). */
 void __vma_pkey_pin(struct vm_area_struct *vma)
 {
-	union pkey_map pin = { .pinned = BIT(vma_pkey(vma)) };
+	int pkey = vma_pkey(vma);
 
 	mmap_assert_write_locked(vma->vm_mm);
 	/* The pin comes before the count: vma_pkey_unaccount() has the barrier. */
-	if (vma_pkey(vma) != ARCH_DEFAULT_PKEY)
-		atomic64_or(pin.word, &vma->vm_mm->context.pkeys->map);
+	if (pkey != ARCH_DEFAULT_PKEY)
+		atomic64_or(pkey_pin(pkey), &vma->vm_mm->context.pkeys->map);
 }
 
 /* Unpin all keys, see mm_pkeys_unpin(). */
@@ -608,8 +595,9 @@ static bool pkey_reuse_mapped(enum pkey_use use)
 }
 
 /*
- * Choose a key for @use: retry without the keys that mappings carry, then accept
- * those, and the keys that an mprotect() under way has pinned.
+ * Choose a key for @use, and say in @origin which state it is in: retry without the
+ * keys that mappings carry, then accept those, and the keys that an mprotect() under
+ * way has pinned.
  *
  * @map was read first, the counts after it. A count falls to 0 after the key was
  * pinned, and the pin goes after the TLB flush. So either the map that was read has
@@ -617,36 +605,43 @@ static bool pkey_reuse_mapped(enum pkey_use use)
  * no TLB holds the key. A count cannot rise from 0 meanwhile: the key is free, and
  * the lock keeps others from taking it.
  */
-static int mm_pkey_choose(struct mm_pkeys *pkeys, union pkey_map map, enum pkey_use use)
+static __always_inline int mm_pkey_choose(struct mm_pkeys *pkeys, union pkey_map map,
+					  enum pkey_use use, enum pkey_origin *origin)
 {
 	u16 mapped = 0;
 	int pkey;
 
 	while ((pkey = pkey_map_choose(map, mapped, false)) > 0) {
-		if (!mm_pkey_mappings(pkeys, pkey))
+		*origin = pkey_map_origin(map, mm_pkey_mappings(pkeys, pkey), pkey);
+		if (*origin != PKEY_MAPPED)
 			return pkey;
+
 		mapped |= BIT(pkey);
 	}
 
-	return pkey_map_choose(map, mapped, pkey_reuse_mapped(use));
+	pkey = pkey_map_choose(map, mapped, pkey_reuse_mapped(use));
+	if (pkey > 0)
+		*origin = pkey_map_origin(map, mm_pkey_mappings(pkeys, pkey), pkey);
+	return pkey;
 }
 
 /* Take a key for @use, and say what it was before. */
-static int mm_pkey_take(struct mm_pkeys *pkeys, enum pkey_use use, enum pkey_origin *origin)
+static __always_inline int mm_pkey_take(struct mm_pkeys *pkeys, enum pkey_use use,
+					enum pkey_origin *origin)
 {
-	union pkey_map map;
+	union pkey_map map = pkeys_map(pkeys);
 	int pkey;
 
 	do {
-		map = pkeys_map(pkeys);
-		/* The map first, then the counts. Pairs with __mm_pkeys_unpin(). */
+		/*
+		 * The map first, then the counts. Pairs with __mm_pkeys_unpin(), and
+		 * with arch_pkey_free(), after which no mapping gets the key.
+		 */
 		smp_rmb();
-		pkey = mm_pkey_choose(pkeys, map, use);
+		pkey = mm_pkey_choose(pkeys, map, use, origin);
 		if (pkey < 0)
 			return pkey;
-
-		*origin = pkey_map_origin(map, mm_pkey_mappings(pkeys, pkey), pkey);
-	} while (!mm_pkeys_map_change(pkeys, map, pkey_map_take(map, pkey, use)));
+	} while (!mm_pkeys_map_change(pkeys, &map, pkey_map_take(map, pkey, use)));
 
 	return pkey;
 }
@@ -659,11 +654,14 @@ static int mm_pkey_take(struct mm_pkeys *pkeys, enum pkey_use use, enum pkey_ori
  * resort, and counts as clean here: the counts alone decide. Under mm_pkeys.lock,
  * if there are others.
  */
-static int mm_pkey_issue(struct mm_struct *mm, struct mm_pkeys *pkeys, bool others,
-			 enum pkey_use use, u32 access_rights)
+static __always_inline int mm_pkey_issue(struct mm_struct *mm, struct mm_pkeys *pkeys,
+					 bool others, enum pkey_use use, u32 access_rights)
 {
 	enum pkey_origin origin;
 	int pkey, told;
+
+	/* (C) */
+	pkru_sync(pkeys);
 
 	pkey = mm_pkey_take(pkeys, use, &origin);
 	if (pkey < 0)
@@ -678,9 +676,6 @@ static int mm_pkey_issue(struct mm_struct *mm, struct mm_pkeys *pkeys, bool othe
 		told = mm_pkeys_change(mm, pkeys, others, pkey, PKRU_AD_BIT, PKRU_AD_BIT);
 		if (others)
 			trace_pkey_reissue(pkey, pkeys->epoch, told);
-	} else {
-		/* (C) */
-		pkru_sync(pkeys);
 	}
 
 	/* (D): under the lock. */
@@ -689,18 +684,17 @@ static int mm_pkey_issue(struct mm_struct *mm, struct mm_pkeys *pkeys, bool othe
 	return pkey;
 }
 
-static int mm_pkey_alloc(struct mm_struct *mm, enum pkey_use use, u32 access_rights)
+static noinline int mm_pkey_alloc(struct mm_struct *mm, enum pkey_use use, u32 access_rights)
 {
 	struct mm_pkeys *pkeys = mm_pkeys_get(mm);
-	bool others;
 	int pkey;
 
 	if (!pkeys)
 		return -ENOSPC;
 
-	others = mm_pkeys_lock(mm, pkeys);
-	pkey = mm_pkey_issue(mm, pkeys, others, use, access_rights);
-	mm_pkeys_unlock(pkeys, others);
+	mutex_lock(&pkeys->lock);
+	pkey = mm_pkey_issue(mm, pkeys, !mm_has_one_user(mm), use, access_rights);
+	mutex_unlock(&pkeys->lock);
 	return pkey;
 }
 
@@ -718,10 +712,16 @@ static int mm_pkey_alloc(struct mm_struct *mm, enum pkey_use use, u32 access_rig
  */
 int arch_pkey_alloc(unsigned long access_rights)
 {
+	struct mm_struct *mm = current->mm;
+	struct mm_pkeys *pkeys = mm_pkeys(mm);
+
 	if (!arch_pkeys_enabled())
 		return -ENOSPC;
+	/* A task that is alone needs no lock, and no call: (E). */
+	if (pkeys && mm_has_one_user(mm))
+		return mm_pkey_issue(mm, pkeys, false, PKEY_USE_USER, access_rights);
 
-	return mm_pkey_alloc(current->mm, PKEY_USE_USER, access_rights);
+	return mm_pkey_alloc(mm, PKEY_USE_USER, access_rights);
 }
 
 /**
@@ -737,18 +737,18 @@ int arch_pkey_free(int pkey)
 	struct mm_pkeys *pkeys = mm_pkeys(current->mm);
 	union pkey_map map;
 
-	if (!pkeys || !pkey_map_owned(pkeys_map(pkeys), pkey))
+	if (!pkeys)
 		return -EINVAL;
 
 	/* The key may be handed out again as soon as it is free. */
 	pkeys_enable_broadcast();
+	map = pkeys_map(pkeys);
 	do {
-		map = pkeys_map(pkeys);
 		if (!pkey_map_owned(map, pkey))
 			return -EINVAL;
-	} while (!mm_pkeys_map_change(pkeys, map, pkey_map_free(map, pkey)));
+	} while (!mm_pkeys_map_change(pkeys, &map, pkey_map_free(map, pkey)));
 
-	trace_pkey_free(pkey, mm_pkey_mappings(pkeys, pkey));
+	trace_pkey_free(pkeys, pkey);
 	return 0;
 }
 
@@ -765,20 +765,21 @@ int arch_pkey_set_rights(unsigned long pkey, unsigned long access_rights)
 	struct mm_struct *mm = current->mm;
 	struct mm_pkeys *pkeys = mm_pkeys(mm);
 	int told, ret = -EINVAL;
-	bool others;
 
 	if (!pkeys || pkey >= PKEY_MAP_KEYS)
 		return -EINVAL;
 
 	pkeys_enable_broadcast();
-	others = mm_pkeys_lock(mm, pkeys);
+	mutex_lock(&pkeys->lock);
 	if (pkey_map_owned(pkeys_map(pkeys), pkey)) {
-		told = mm_pkeys_change(mm, pkeys, others, pkey, PKRU_BITS_MASK, access_rights);
+		pkru_sync(pkeys);
+		told = mm_pkeys_change(mm, pkeys, !mm_has_one_user(mm), pkey, PKRU_BITS_MASK,
+				       access_rights);
 		pkru_set_latest(pkeys, pkey, access_rights);
 		trace_pkey_set_rights(pkey, access_rights, pkeys->epoch, told);
 		ret = 0;
 	}
-	mm_pkeys_unlock(pkeys, others);
+	mutex_unlock(&pkeys->lock);
 	return ret;
 }
 

@@ -111,9 +111,9 @@ static inline void mm_pkeys_check(struct mm_struct *mm)
 /*
  * The mappings of each key
  * ------------------------
- * The kernel never takes a key for clean that a page table or TLB still holds.
- * The counts change with vm_flags. mprotect() changes those before the page
- * tables, so it pins the keys concerned until the TLBs are flushed.
+ * The kernel never prefers a key that a page table or TLB still holds to one that
+ * none holds. The counts change with vm_flags. mprotect() changes those before the
+ * page tables, so it pins the keys concerned until the TLBs are flushed.
  */
 
 /* Count a mapping in, under the key that its vm_flags say. */

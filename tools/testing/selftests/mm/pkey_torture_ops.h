@@ -251,7 +251,20 @@ static uint32_t secret_of(int pkey, unsigned int word)
 	return (uint32_t)pkey << 28 | (word & 0xfffffff);
 }
 
-/* Has the owner of that time let all tasks read? */
+/* Was the key clean after the earlier of two of its owners, and before the later one? */
+static bool clean_between(int k, unsigned int one, unsigned int other)
+{
+	const unsigned int strict = LOAD(oracle.key[k].strict);
+	const unsigned int first = later(one, other) ? other : one;
+	const unsigned int last = first == one ? other : one;
+
+	return later(strict, first) && !later(strict, last);
+}
+
+/*
+ * Has an owner let all tasks read? The one that wrote the secret, or one whose rights
+ * that owner's tasks have inherited, because the key was mapped when it was re-issued.
+ */
 static bool owner_gave_all(int k, unsigned int word)
 {
 	const struct key *key = &oracle.key[k];
@@ -261,7 +274,7 @@ static bool owner_gave_all(int k, unsigned int word)
 
 	for (n = begun; n && begun - n < NR_SETS; n--) {
 		set = &key->sets[n % NR_SETS];
-		if (set->word << 4 == word << 4 && !(set->rights & PKEY_DISABLE_ACCESS))
+		if (!(set->rights & PKEY_DISABLE_ACCESS) && !clean_between(k, set->word, word))
 			return true;
 	}
 	/* It may be forgotten. */
@@ -274,15 +287,10 @@ static void judge_secret(struct task *t, uint32_t secret)
 	const struct rights *r = t->rights;
 	const unsigned int word = secret & 0xfffffff;
 	const int k = secret >> 28;
-	unsigned int strict, first, last;
 
-	if (!secret || (r->open & 1u << k && r->opened[k] == word) || owner_gave_all(k, word))
+	if (!secret || owner_gave_all(k, word))
 		return;
-
-	strict = LOAD(oracle.key[k].strict);
-	first = later(word, r->opened[k]) ? r->opened[k] : word;
-	last = first == word ? r->opened[k] : word;
-	if (!(r->open & 1u << k) || (later(strict, first) && !later(strict, last)))
+	if (!(r->open & 1u << k) || clean_between(k, r->opened[k], word))
 		violate(t, RULE_SECRET, "secret read: PKRU, word when opened, word", k, r->pkru,
 			r->opened[k], word);
 }

@@ -8,6 +8,7 @@
 #include <linux/tracepoint.h>
 
 #include <asm/pkey_map.h>
+#include <asm/pkeys.h>
 
 #define PKEY_ORIGIN						\
 	EM(PKEY_NEVER_USED,	"never used")			\
@@ -75,14 +76,16 @@ TRACE_EVENT(pkey_alloc,
 
 /**
  * pkey_free - a key is given back
+ * @pkeys: The keys of the address space.
  * @pkey: The key.
- * @mappings: How many mappings still carry it.
+ *
+ * The event says how many mappings still carry the key.
  */
 TRACE_EVENT(pkey_free,
 
-	TP_PROTO(int pkey, int mappings),
+	TP_PROTO(struct mm_pkeys *pkeys, int pkey),
 
-	TP_ARGS(pkey, mappings),
+	TP_ARGS(pkeys, pkey),
 
 	TP_STRUCT__entry(
 		__field(int, pkey)
@@ -91,7 +94,7 @@ TRACE_EVENT(pkey_free,
 
 	TP_fast_assign(
 		__entry->pkey = pkey;
-		__entry->mappings = mappings;
+		__entry->mappings = mm_pkey_mappings(pkeys, pkey);
 	),
 
 	TP_printk("key %d, %d mappings carry it", __entry->pkey, __entry->mappings)
