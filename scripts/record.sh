@@ -10,6 +10,7 @@ series=$(cat /dev/null "$patches"/[0-9]*.patch | sha256sum | cut -c 1-12)
 
 mkdir -p "$top/results"
 new=$(mktemp "$file.XXXXXX")
+trap 'rm -f "$new"' EXIT
 {
 	[ ! -e "$file" ] || awk -v base="$BASE" '/^== / { skip = $3 == base } !skip' "$file"
 	echo "== Linux $BASE"
