@@ -126,7 +126,7 @@ tests() {
 	[ "$only" != nokeys ] ||
 		only='pkey_(alloc|header|mprotect|nohw|rights)_test|protection_keys|pkey_sighandler_tests|kunit_'
 	{
-		ls "$root/tests" | awk -v abis="$abis" \
+		test_programs | awk -v abis="$abis" \
 			'!match($0, /_(64|32|x32)$/) || index("," abis ",", "," substr($0, RSTART + 1) ",")'
 		! has_option CONFIG_PKEY_MAP_KUNIT_TEST || echo kunit_pkey_map
 	} | { has_option CONFIG_KVM && cat || grep -v ^pkey_kvm_test; } | grep -E "^($only)" ||

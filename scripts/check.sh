@@ -163,7 +163,7 @@ build_tests() { step "building the tests" "$scripts/tests.sh"; }
 # planned_test: the line for TEST=, or an error that lists what there is.
 planned_test() {
 	local name=${TEST%% *} known
-	known=$(cd "$work/root${UNPATCHED:+-unpatched}/tests" && ls && echo kunit_pkey_map)
+	known=$(test_programs && echo kunit_pkey_map)
 	if grep -qxF -e "$name" <<<"$known"; then
 		echo "$TEST"
 	elif grep -qxF -e "${name}_64" <<<"$known"; then

@@ -266,6 +266,12 @@ config() {
 # make_arguments CONFIG: print the arguments for make that the configuration names.
 make_arguments() { sed -n 's/^# make: //p' "$top/configs/$1.config"; }
 
+# test_programs: print the tests in /tests of the guest. The two others pkey_rights_test runs.
+test_programs() {
+	find "$work/root${UNPATCHED:+-unpatched}/tests" -type f ! -name pkey_embedder ! -name pkey-run \
+		-printf '%f\n' | sort
+}
+
 # kmake DIRECTORY ARGUMENT...: the kernel's make, in the same way everywhere.
 # Fixed build stamps and paths relative to $work let ccache serve other clones.
 kmake() {

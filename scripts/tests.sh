@@ -68,6 +68,18 @@ if [ -z "$UNPATCHED" ]; then
 	quietly "$ours/build.log" build_programs "$tree/$selftests" "$ours" $programs
 fi
 
+# Programs that pkey_rights_test runs, beside it. Not each patch of the series has them.
+helpers=
+if [ -z "$UNPATCHED" ] && [ -f "$tree/$selftests/pkey_embedder.c" ]; then
+	quietly "$ours/build-embedder.log" build_programs "$tree/$selftests" "$ours" pkey_embedder
+	helpers=pkey_embedder
+fi
+if [ -z "$UNPATCHED" ] && [ -f "$tree/tools/mm/pkey-run.c" ]; then
+	quietly "$ours/build-pkey-run.log" gcc -O2 -Wall -Wextra -Werror -static -isystem "$headers/include" \
+		-o "$ours/pkey-run" "$tree/tools/mm/pkey-run.c"
+	helpers="$helpers pkey-run"
+fi
+
 # Not tests: they run on both kernels, to compare them.
 others=$(cd "$tree/$selftests" && find . -name pkey_bench.c -o -name pkey_demo.c | sed 's|./||; s|.c$||')
 # shellcheck disable=SC2086
@@ -77,7 +89,7 @@ rm -rf "$root"
 mkdir -p "$root"/{bin,dev,etc,proc,results,sys,tests,tmp}
 cp "$(command -v busybox)" "$root/bin/busybox"
 cp "$scripts/guest-init" "$root/init"
-for name in $programs; do cp "$ours/$name" "$root/tests/"; done
+for name in $programs $helpers; do cp "$ours/$name" "$root/tests/"; done
 for name in $others; do cp "$ours/$name" "$root/bin/"; done
 for name in $stock_programs; do cp "$stock/bin/$name" "$root/tests/"; done
 # protection_keys reads this file and wants some hundred lines in it.

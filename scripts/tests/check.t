@@ -15,7 +15,7 @@ rm "$top"/scripts/tests/*.t "$top"/scripts/{litmus,compare,bisect,model,vmtests}
 for script in setup.sh tree.sh lint.sh coverage.sh foreign.sh; do stub $script </dev/null; done
 stub tests.sh <<END
 mkdir -p "$work/root/tests"
-touch "$work/root/tests/"{pkey_alloc_test_64,pkey_alloc_test_32,pkey_example}
+touch "$work/root/tests/"{pkey_alloc_test_64,pkey_alloc_test_32,pkey_example,pkey_embedder,pkey-run}
 END
 stub build.sh <<END
 sleep 0.2
