@@ -40,10 +40,14 @@ help:
 	@echo 'make clean                 remove what was built'
 	@echo
 	@echo 'BASE=6.12                  for which kernel: 6.1, 6.12, 7.3'
-	@echo 'CONFIG=default             a file of configs/: $(sort $(patsubst configs/%.config,%,$(wildcard configs/*.config)))'
+	@echo 'CONFIG=default             of configs/: $(sort $(patsubst configs/%.config,%,$(wildcard configs/*.config)))'
+	@echo '                           run, build, boot and demo take quick if CONFIG is not set'
 	@echo 'UNPATCHED=1                the stock kernel (run, build, boot, image)'
 	@echo 'KERNEL=/path               this tree or tarball instead of the package, on a copy'
 	@echo 'BUILD=/path                where to build; default: build/'
+
+# This configuration has a quarter less to build than the default.
+run build boot demo: export CONFIG := $(or $(CONFIG),quick)
 
 run:
 	@scripts/check.sh run

@@ -39,7 +39,8 @@ sizes() {
 	local struct name=bench${UNPATCHED:+-unpatched}
 	local build=$work/obj-$name-sizes
 	mkdir -p "$build"
-	config base.fragment "$CONFIG.config" >"$build/wanted.config"
+	# shellcheck disable=SC2046
+	config $(fragments "$CONFIG.config") >"$build/wanted.config"
 	echo CONFIG_DEBUG_INFO_DWARF5=y >>"$build/wanted.config"
 	quietly "$build.log" kmake "$src" -s O="$build" KCONFIG_ALLCONFIG="$build/wanted.config" allnoconfig
 	quietly "$build.log" kmake "$src" -s O="$build" kernel/fork.o

@@ -19,6 +19,8 @@ log=$results/console.log
 limit=${TEST_LIMIT:-600} boot_limit=${BOOT_LIMIT:-1800}
 splat='WARNING:|BUG:|KASAN|UBSAN|Kernel panic|Oops|possible circular locking|possible recursive locking|suspicious RCU|INFO: task .* blocked|Call Trace:'
 
+has_option() { grep -qx "$1=y" "$obj/.config"; }
+
 # KVM where it has protection keys and works, otherwise QEMU's own emulation.
 # A device can be there and not work: such a guest hangs at its first instruction.
 accelerator() {
@@ -61,7 +63,10 @@ noxsave) cpu=$cpu,-xsave ;;
 esac
 # no_timer_check: on a busy host the emulated timer looks broken for a moment.
 append="console=ttyS0 panic=-1 oops=panic panic_on_warn=1 no_timer_check $*"
-qemu+=(-cpu "$cpu" -smp "$cpus" -m 2G -nodefaults -display none -no-reboot -kernel "$IMAGE")
+# Without ACPI a kernel finds one processor in each socket.
+smp=$cpus
+has_option CONFIG_ACPI || smp=$cpus,sockets=$cpus
+qemu+=(-cpu "$cpu" -smp "$smp" -m 2G -nodefaults -display none -no-reboot -kernel "$IMAGE")
 
 # The programs that we did not write. The seed is kept with the results.
 foreign() {
@@ -115,9 +120,7 @@ fi
 [ "$programs" != vmtests ] || limit=$boot_limit
 qemu+=(-initrd "$initrd")
 
-echo "BASE=$BASE CONFIG=$CONFIG UNPATCHED=$UNPATCHED -smp $cpus -cpu $cpu $append" >"$results/boot"
-
-has_option() { grep -qx "$1=y" "$obj/.config"; }
+echo "BASE=$BASE CONFIG=$CONFIG UNPATCHED=$UNPATCHED -smp $smp -cpu $cpu $append" >"$results/boot"
 
 # All test programs of these ABIs and of none, and KUnit's suite.
 tests() {

@@ -3,8 +3,7 @@
 # Configure and build the kernel that BASE, CONFIG and UNPATCHED name.
 . "$(dirname "$0")/lib.sh"
 
-below=$(sed -n 's/^# on top of: //p' "$top/configs/$CONFIG.config")
-fragments=(base.fragment ${below:+"$below.config"} "$CONFIG.config")
+mapfile -t fragments < <(fragments "$CONFIG.config")
 [ -n "$UNPATCHED" ] || fragments+=(patched.fragment)
 
 # vanished: print the options that configs/ asks for and .config does not have. Kconfig

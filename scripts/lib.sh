@@ -263,6 +263,14 @@ config() {
 	(cd "$top/configs" && sed -f "$renamed" "$@")
 }
 
+# fragments FILE: print the files of configs/ that this one is made of, the lowest first.
+fragments() {
+	local below
+	below=$(sed -n 's/^# on top of: //p' "$top/configs/$1")
+	[ -z "$below" ] || fragments "$below"
+	echo "$1"
+}
+
 # make_arguments CONFIG: print the arguments for make that the configuration names.
 make_arguments() { sed -n 's/^# make: //p' "$top/configs/$1.config"; }
 

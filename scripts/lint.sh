@@ -41,7 +41,8 @@ messages() {
 		[ ! -f "$from/${object%.o}.c" ] || targets+=("$object")
 	done
 	mkdir -p "$build"
-	config base.fragment default.config {patched,verify}.fragment >"$build/wanted.config"
+	# shellcheck disable=SC2046
+	config $(fragments default.config) {patched,verify}.fragment >"$build/wanted.config"
 	kmake "$from" -s O="$build" KCONFIG_ALLCONFIG="$build/wanted.config" "$@" allnoconfig >&2 || return 1
 	for object in "${targets[@]}"; do rm -f "$build/$object"; done
 	kmake "$from" -s -k O="$build" KCFLAGS=-Wno-error "$@" "${targets[@]}" 2>&1 >/dev/null |

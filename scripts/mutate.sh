@@ -54,7 +54,8 @@ stamp() {
 	local test
 	{
 		echo "$* $kernel"
-		config base.fragment patched.fragment "$2.config"
+		# shellcheck disable=SC2046
+		config $(fragments "$2.config") patched.fragment
 		cat "$scripts/guest-init" "$scripts/known-failures" "$tree/$selftests"/pkey_*.h
 		for test in $1; do cat "$tree/$selftests/"{"$test","${test%_*}"}.c 2>/dev/null || true; done
 	} | sha256sum

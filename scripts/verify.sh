@@ -59,7 +59,8 @@ builds() {
 	if [ "$config" = allnoconfig ]; then
 		: >"$wanted"
 	else
-		config base.fragment "$config.config" {patched,verify}.fragment >"$wanted"
+		# shellcheck disable=SC2046
+		config $(fragments "$config.config") {patched,verify}.fragment >"$wanted"
 	fi
 	kmake "$scratch" -s O="$build" KCONFIG_ALLCONFIG="$wanted" allnoconfig || return 1
 	# shellcheck disable=SC2086
