@@ -11,7 +11,7 @@ DEB_PACKAGES = dpkg-dev:dpkg-buildpackage debhelper:dh fakeroot:fakeroot kmod:de
 	libdw-dev: openssl:openssl zstd:zstd
 
 .DEFAULT_GOAL := help
-.PHONY: help run check check-all build boot demo bench lint mutate bisect model litmus compare \
+.PHONY: help run check check-all build boot demo bench lint mutate bisect model litmus compare runtimes \
 	test-harness image apply export verify port deb check-deb clean
 
 help:
@@ -29,6 +29,7 @@ help:
 	@echo 'make bisect                boot the kernel after each patch and run its tests; long'
 	@echo 'make model | litmus        check models of the protocols, of the memory accesses'
 	@echo 'make compare               run programs on the stock kernel and on ours, compare'
+	@echo 'make runtimes              run nodejs, deno and workerd on the stock kernel and on ours'
 	@echo 'make test-harness          test these scripts, without a kernel, in a minute'
 	@echo 'make -s image              print the path of the bzImage, built if need be'
 	@echo 'make apply TREE=/path      apply the series to your own kernel git tree'
@@ -88,6 +89,9 @@ litmus:
 
 compare:
 	@scripts/compare.sh
+
+runtimes:
+	@scripts/runtimes.sh
 
 test-harness:
 	@prove --timer scripts/tests

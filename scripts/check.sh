@@ -18,6 +18,9 @@ if [ "$what" = run ]; then
 fi
 results=
 
+# make check-all searches the models with larger bounds.
+[ "$what" != all ] || export BOUNDS="${BOUNDS:-large}"
+
 # Each step adds the time it took.
 export TIMES=$work/times
 if [ "$what" != background ]; then
@@ -257,6 +260,7 @@ more() {
 	if_it_fits coverage 1 "$limit" static coverage
 	if_it_fits litmus 5 "$limit" static litmus
 	if_it_fits lint 20 "$limit" long_lint
+	if_it_fits runtimes 20 "$limit" static runtimes
 	if_it_fits compare 60 "$limit" static compare
 	if_it_fits bisect 240 "$limit" static bisect
 }

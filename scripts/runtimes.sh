@@ -163,5 +163,5 @@ report() {
 		grep -E '^# .*: (.*key [0-9]+ in|ended with|[0-9]+ s$)' "$work/results/runtimes-$kernel/runtimes.tap" || true
 	done
 }
-[ -n "${1:-}" ] || report | "$scripts/record.sh" runtimes "scripts/runtimes.sh"
+[ -n "${1:-}" ] || report | "$scripts/record.sh" runtimes "make runtimes"
 exit $status

@@ -11,11 +11,14 @@ stub() {
 	{ echo '#!/bin/bash'; echo "echo \"$1 \${CONFIG:-} \$* \${PLAN:-}\" >>'$toy/calls'"; cat; } >"$top/scripts/$1"
 	chmod +x "$top/scripts/$1"
 }
-rm "$top"/scripts/tests/*.t "$top"/scripts/{litmus,compare,bisect,model,vmtests}.sh 2>/dev/null
+rm "$top"/scripts/tests/*.t "$top"/scripts/{litmus,compare,bisect,model,runtimes,vmtests}.sh 2>/dev/null
 for script in setup.sh tree.sh lint.sh coverage.sh foreign.sh; do stub $script </dev/null; done
 stub tests.sh <<END
 mkdir -p "$work/root/tests"
 touch "$work/root/tests/"{pkey_alloc_test_64,pkey_alloc_test_32,pkey_example,pkey_embedder,pkey-run}
+END
+stub runtimes.sh <<END
+echo "bounds \${BOUNDS:-}" >>'$toy/calls'
 END
 stub build.sh <<END
 sleep 0.2
@@ -93,6 +96,8 @@ ok "and does not boot it" not_run
 check all
 ok "make check-all boots it" called '^boot.sh other long 2 pku 64 $'
 ok "and lints" called '^lint.sh'
+ok "and runs the runtimes" called '^runtimes.sh'
+ok "and has larger bounds for the models" called '^bounds large$'
 
 # Ctrl-C in the background part too.
 stub verify.sh <<END
