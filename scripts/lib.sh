@@ -195,7 +195,8 @@ adopt_tree() {
 files_in() {
 	local files worktrees
 	files=$(git -C "$1" ls-files --others) || die "git cannot read $1"
-	files=$(grep -Ev '(^|/)__pycache__/|\.(pyc|orig|rej)$|^(tags|TAGS|GTAGS|GRTAGS|GPATH|cscope\..*)$' <<<"$files" | head -n 1) || true
+	# The build of the selftests leaves local_config.* and a link.
+	files=$(grep -Ev '(^|/)__pycache__/|(^|/)local_config\.(h|mk)(_gen)?$|^tools/include/include$|\.(pyc|orig|rej)$|^(tags|TAGS|GTAGS|GRTAGS|GPATH|cscope\..*)$' <<<"$files" | head -n 1) || true
 	[ -z "$files" ] || { echo "a file of somebody's, $files"; return; }
 	worktrees=$(git -C "$1" worktree list --porcelain) || die "git cannot read $1"
 	worktrees=$(sed -n 's/^worktree //p' <<<"$worktrees" | grep -Ev "^$(dirname "$1")/|/pkeys-apply$" | head -n 1) || true

@@ -115,7 +115,9 @@ ok "a second run says that there is one" says "another run works in" run tree.sh
 flock -u 9
 exec 9>&-
 
-ok "make clean" "$top/scripts/clean.sh"
+mkdir -p "$tree/tools/testing/selftests/mm"
+touch "$tree/tools/testing/selftests/mm/"local_config.{h,mk,h_gen}
+ok "make clean, with what a build of the selftests leaves" "$top/scripts/clean.sh"
 ok "removes everything" test ! -e "$top/build"
 
 # Tarballs.
