@@ -31,21 +31,21 @@ source_state() {
 
 # unpack DIRECTORY: copy the source into an empty directory.
 unpack() {
-	local log=$work/unpack.log changes
+	local said changes
+	# In a variable: the disk may be full.
 	if [ -f "$from" ]; then
-		tar -x --no-same-owner -f "$from" -C "$1" --strip-components=1 2>"$log" ||
-			die "cannot unpack $from: $(head -n 1 "$log")"
+		said=$(tar -x --no-same-owner -f "$from" -C "$1" --strip-components=1 2>&1) ||
+			die "cannot unpack $from: ${said%%$'\n'*}"
 	elif [ -e "$from/.git" ]; then
 		changes=$(in_source status --porcelain -uno) || die "git cannot read $from, see above"
 		[ -z "$changes" ] ||
 			say "note: $from has changes that are not committed: those are left out"
-		in_source archive HEAD | tar -x -C "$1" 2>"$log" ||
-			die "cannot copy $from: $(head -n 1 "$log")"
+		said=$({ in_source archive HEAD | tar -x -C "$1"; } 2>&1) ||
+			die "cannot copy $from: ${said%%$'\n'*}"
 	else
-		cp -a --no-preserve=ownership "$from/." "$1" 2>"$log" ||
-			die "cannot copy $from: $(head -n 1 "$log")"
+		said=$(cp -a --no-preserve=ownership "$from/." "$1" 2>&1) ||
+			die "cannot copy $from: ${said%%$'\n'*}"
 	fi
-	rm -f "$log"
 	[ -f "$1/Kbuild" ] || die "$from is not a Linux kernel source"
 	kernel_is_base "$1" || die "$from is Linux $(kernel_version "$1"): run with BASE=$(kernel_version "$1") (patches/ has: $(known_bases))"
 }

@@ -129,6 +129,17 @@ tar -c -C "$toy" linux-7.3 | head -c 20000 >"$toy/cut.tar"
 ok "a tarball that ends early: what tar says" says "cannot unpack $toy/cut.tar: tar: Unexpected EOF" \
 	bash -c "BASE=7.3 KERNEL=$toy/cut.tar $top/scripts/tree.sh 2>&1 | grep -v '^==>' >&2; exit 1"
 
+mkdir "$toy/small"
+trap 'umount -q "$toy/small"; rm -rf "$toy"' EXIT
+if mount -t tmpfs -o size=64k toy "$toy/small" 2>/dev/null; then
+	for source in whole.tar linux-7.3; do
+		ok "a full disk is told, $source" says "No space left on device" \
+			bash -c "BUILD=$toy/small BASE=7.3 KERNEL=$toy/$source $top/scripts/tree.sh 2>&1 | grep -v '^==>' >&2; exit 1"
+		rm -rf "$toy"/small/*
+	done
+	umount "$toy/small"
+fi
+
 # Places that the kernel's build cannot use, or that cannot be written.
 cp -a "$top" "$toy/a project"
 ok "a path with a space is refused at once" says "has a space or a special character" "$toy/a project/scripts/tree.sh"
