@@ -15,7 +15,7 @@
  *
  *  - arch_pkey_alloc(): take a free key and set the caller's rights to it;
  *  - arch_pkey_free(): give it back;
- *  - mm_pkey_pin(), mm_pkeys_unpin(): check a key that pkey_mprotect() is to
+ *  - vma_pkey_pin(), mm_pkeys_unpin(): check a key that pkey_mprotect() is to
  *    attach, and keep it from being handed out as clean meanwhile;
  *  - arch_pkey_set_rights(), arch_pkey_set_scope(), arch_pkey_scope(): rights in
  *    all threads.

@@ -58,19 +58,14 @@ static inline int arch_pkey_free(int pkey)
  * Architectures that do not count the mappings of each key: those without
  * keys, and those whose freed keys are handed out at once.
  */
-#ifndef mm_pkey_pin
-/* May user space attach the key? For do_mprotect_pkey(), under mmap_lock. */
-static inline bool mm_pkey_pin(struct mm_struct *mm, int pkey)
-{
-	return mm_pkey_is_allocated(mm, pkey);
-}
-
+#ifndef vma_pkey_pin
 static inline void mm_pkeys_unpin(struct mm_struct *mm)
 {
 }
 
-static inline void vma_pkey_pin(struct vm_area_struct *vma, vm_flags_t newflags)
+static inline int vma_pkey_pin(struct vm_area_struct *vma, vm_flags_t newflags, int pkey)
 {
+	return 0;
 }
 
 static inline void vma_pkey_change(struct vm_area_struct *vma, vm_flags_t newflags)
@@ -90,7 +85,7 @@ static inline int vma_pkey_move(struct vm_area_struct *vma, struct mm_struct *mm
 	vma->vm_mm = mm;
 	return 0;
 }
-#endif /* mm_pkey_pin */
+#endif /* vma_pkey_pin */
 
 /* Architectures where no task's rights are changed by another. */
 #ifndef pkeys_sync

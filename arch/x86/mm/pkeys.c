@@ -135,7 +135,8 @@
  *	  a mapping of p gets key 5
  *	  unpins 5
  *
- *     The check and the pin are one cmpxchg of the map, and so is taking the key.
+ *     Looking at the key and pinning it are one cmpxchg of the map, and so is
+ *     taking the key.
  *
  * (G) A signal frame that is older than a change, see pkeys_restore_sigframe().
  */
@@ -515,42 +516,30 @@ static bool mm_pkeys_map_change(struct mm_pkeys *pkeys, union pkey_map *old, uni
 	return atomic64_try_cmpxchg(&pkeys->map, (s64 *)&old->word, new.word);
 }
 
-/* What pins a key in a union pkey_map. */
+/* What pins a key in a union pkey_map. To pin key 0 has no effect. */
 static u64 pkey_pin(int pkey)
 {
 	return pkey_map_bits((union pkey_map){ .pinned = 1 }, pkey);
 }
 
-/* (F): look and pin in one step, see mm_pkey_pin(). */
-bool __mm_pkey_pin(struct mm_struct *mm, int pkey)
+/* (F): pin the key that @vma has and the one that it gets, see vma_pkey_pin(). */
+int __vma_pkey_pin(struct vm_area_struct *vma, int pkey)
 {
-	struct mm_pkeys *pkeys = mm_pkeys(mm);
-	union pkey_map map, new;
-
-	mmap_assert_write_locked(mm);
-	if (!pkeys)
-		return false;
-
-	map = pkeys_map(pkeys);
-	do {
-		if (!pkey_map_attachable(map, pkey))
-			return false;
-
-		new.word = map.word | pkey_pin(pkey);
-	} while (!mm_pkeys_map_change(pkeys, &map, new));
-
-	return true;
-}
-
-/* Pin the key that @vma is about to lose, see vma_pkey_pin(). */
-void __vma_pkey_pin(struct vm_area_struct *vma)
-{
-	int pkey = vma_pkey(vma);
+	struct mm_pkeys *pkeys = mm_pkeys(vma->vm_mm);
+	u64 pins = pkey_pin(vma_pkey(vma)) | pkey_pin(pkey);
+	union pkey_map map = pkeys_map(pkeys), new;
 
 	mmap_assert_write_locked(vma->vm_mm);
-	/* The pin comes before the count: vma_pkey_unaccount() has the barrier. */
-	if (pkey != ARCH_DEFAULT_PKEY)
-		atomic64_or(pkey_pin(pkey), &vma->vm_mm->context.pkeys->map);
+	do {
+		/* It is pinned already for an earlier mapping of the same call. */
+		if (!pkey_map_attachable(map, pkey) && pkey != map.exec_only &&
+		    !(map.word & pkey_pin(pkey)))
+			return -EINVAL;
+
+		new.word = map.word | pins;
+	} while (!mm_pkeys_map_change(pkeys, &map, new));
+
+	return 0;
 }
 
 /* Unpin all keys, see mm_pkeys_unpin(). */

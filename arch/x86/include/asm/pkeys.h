@@ -35,9 +35,9 @@ struct seq_file;
  * @mappings: How many mappings carry each key. Changed atomically: under mmap_lock
  *	held for writing, or where nobody else sees the mapping yet or any more.
  *	Entry 0 is not used.
- * @lock: Held to take a key or to change the rights of all tasks, unless the
- *	mm has but one user. Nests inside mmap_lock; RCU and siglock nest inside
- *	it. Protects all that follows; readers need no lock.
+ * @lock: Held to take a key or to change the rights of all tasks; pkey_alloc() does
+ *	without it while the mm has but one user. Nests inside mmap_lock; RCU and
+ *	siglock nest inside it. Protects all that follows; readers need no lock.
  * @epoch: How many changes of rights were broadcast.
  * @change: For each key the last such change: its epoch and what it did, see
  *	pkey_change(). Written before @epoch.
@@ -92,6 +92,17 @@ void mm_pkeys_free(struct mm_struct *mm);
 static inline int mm_pkeys_dup(struct mm_struct *oldmm, struct mm_struct *mm)
 {
 	return mm_pkeys(oldmm) ? __mm_pkeys_dup(oldmm, mm) : 0;
+}
+
+/* May user space attach the key? For do_mprotect_pkey(), under mmap_lock (contract C1). */
+static inline bool mm_pkey_is_allocated(struct mm_struct *mm, int pkey)
+{
+	struct mm_pkeys *pkeys = mm_pkeys(mm);
+
+	if (!pkey)
+		return arch_pkeys_enabled();
+
+	return pkeys && pkey_map_owned(pkeys_map(pkeys), pkey);
 }
 
 /* How many mappings carry the key? */
@@ -159,27 +170,30 @@ static inline int vma_pkey_move(struct vm_area_struct *vma, struct mm_struct *mm
 	return 0;
 }
 
-bool __mm_pkey_pin(struct mm_struct *mm, int pkey);
+int __vma_pkey_pin(struct vm_area_struct *vma, int pkey);
 
-#define mm_pkey_pin mm_pkey_pin
+#define vma_pkey_pin vma_pkey_pin
 /**
- * mm_pkey_pin() - May user space attach this key? If so, pin it
- * @mm: The address space of the current task.
- * @pkey: Any number.
+ * vma_pkey_pin() - mprotect() is about to change a mapping: pin the keys concerned
+ * @vma: The mapping, of which all or a part changes.
+ * @newflags: Its vm_flags afterwards.
+ * @pkey: The key that pkey_mprotect() attaches, -1 for mprotect().
  *
- * Looking and pinning are one atomic step: a key that is freed before is refused,
- * without any effect; one that is freed later is not handed out as clean until
- * mm_pkeys_unpin().
+ * Looking whether @pkey is allocated and pinning it are one atomic step (contract
+ * C3): a key that is freed before is refused; one that is freed later is not handed
+ * out as clean until mm_pkeys_unpin(). Pins also the key that @vma loses: page tables
+ * and TLBs have it until then. A call that is refused earlier has pinned nothing.
  *
- * Context: Process context, mmap_lock held for writing (contract C3).
- * Return: False if @pkey may not be attached to mappings (contract C1).
+ * Context: Process context, mmap_lock held for writing.
+ * Return: 0, or -EINVAL if @pkey has been freed since mm_pkey_is_allocated(). Then
+ * no mapping has changed: once pinned, a key is not refused to the next mapping.
  */
-static inline bool mm_pkey_pin(struct mm_struct *mm, int pkey)
+static inline int vma_pkey_pin(struct vm_area_struct *vma, vm_flags_t newflags, int pkey)
 {
-	if (!pkey)
-		return arch_pkeys_enabled();
+	if (likely(pkey <= 0 && !((vma->vm_flags ^ newflags) & ARCH_VM_PKEY_FLAGS)))
+		return 0;
 
-	return __mm_pkey_pin(mm, pkey);
+	return __vma_pkey_pin(vma, (newflags & ARCH_VM_PKEY_FLAGS) >> VM_PKEY_SHIFT);
 }
 
 void __mm_pkeys_unpin(struct mm_pkeys *pkeys);
@@ -191,18 +205,6 @@ static inline void mm_pkeys_unpin(struct mm_struct *mm)
 
 	if (unlikely(pkeys) && pkeys_map(pkeys).pinned)
 		__mm_pkeys_unpin(pkeys);
-}
-
-void __vma_pkey_pin(struct vm_area_struct *vma);
-
-/*
- * mprotect() is about to change the vm_flags of some or all of @vma. If the key
- * changes, pin the old one: page tables and TLBs have it until the end.
- */
-static inline void vma_pkey_pin(struct vm_area_struct *vma, vm_flags_t newflags)
-{
-	if (unlikely((vma->vm_flags ^ newflags) & ARCH_VM_PKEY_FLAGS))
-		__vma_pkey_pin(vma);
 }
 
 /* Move the count of a mapping from the key it has to the one it is about to get. */

@@ -1316,6 +1316,66 @@ TEST_F(full, key_is_judged_under_mmap_lock)
 	EXPECT_LT(0, found);
 }
 
+/* A thread whose calls of pkey_mprotect() all fail. */
+struct refused {
+	void *page;
+	int error;
+	unsigned int calls;
+	bool wrong;
+	bool stop;
+};
+
+static void *attach_in_vain(void *arg)
+{
+	struct refused *refused = arg;
+
+	while (!LOAD(refused->stop)) {
+		if (!sys_pkey_mprotect(refused->page, pkey_page_size(), RW, KEY) ||
+		    (errno != refused->error && errno != EINVAL))
+			STORE(refused->wrong, true);
+		ADD(refused->calls, 1);
+	}
+	return NULL;
+}
+
+/*
+ * C3: a pkey_mprotect() that is refused has no effect on what pkey_alloc() chooses, not
+ * even while it is under way. EINVAL is its answer where the key is free.
+ */
+static void choose_beside_refused(struct __test_metadata *_metadata, void *page, int error)
+{
+	struct refused refused = { .page = page, .error = error };
+	pthread_t thread;
+	int i, pkey = KEY;
+
+	ASSERT_EQ(0, pthread_create(&thread, NULL, attach_in_vain, &refused));
+	for (i = 0; pkey == KEY && (i < 2000 || LOAD(refused.calls) < 2000); i++) {
+		sys_pkey_free(KEY);
+		sys_pkey_free(SPARE);
+		pkey = sys_pkey_alloc(0, 0);
+		EXPECT_EQ(KEY, pkey);
+		sys_pkey_alloc(0, 0);
+	}
+	STORE(refused.stop, true);
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_FALSE(refused.wrong);
+}
+
+TEST_F(full, refused_pkey_mprotect_without_mapping)
+{
+	/* Nothing is ever mapped there. */
+	choose_beside_refused(_metadata, (void *)pkey_page_size(), ENOMEM);
+}
+
+TEST_F(full, refused_pkey_mprotect_of_read_only_file)
+{
+	int fd = open("/proc/self/exe", O_RDONLY);
+	void *page = pkey_mmap(NULL, pkey_page_size(), PROT_READ, MAP_SHARED, fd);
+
+	ASSERT_NE(NULL, page);
+	choose_beside_refused(_metadata, page, EACCES);
+}
+
 static void *take_key_away_when_told(void *arg)
 {
 	const size_t len = HOLD_PAGES * pkey_page_size();
