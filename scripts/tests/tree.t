@@ -49,7 +49,7 @@ ok "it recovers from SIGKILL at $ROUNDS random moments" empty "$wrong"
 run tree.sh 7.3 2>/dev/null
 
 # A checkout that was interrupted: half of the files, a lock, another branch.
-git_in "$tree" branch unfinished series
+git_in "$tree" branch -f unfinished series
 git_in "$tree" symbolic-ref HEAD refs/heads/unfinished
 echo half >"$tree/mm/pkeys.c"
 : >"$tree/.git/index.lock"
