@@ -53,6 +53,7 @@ git_in "$tree" branch -f unfinished series
 git_in "$tree" symbolic-ref HEAD refs/heads/unfinished
 echo half >"$tree/mm/pkeys.c"
 : >"$tree/.git/index.lock"
+: >"$tree/.git/packed-refs.lock"
 run tree.sh 7.3 2>/dev/null
 ok "it completes a half-done checkout" has "$series"
 
