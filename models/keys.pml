@@ -168,6 +168,14 @@ inline choose()
 	}
 }
 
+inline set_own_right(t)
+{
+	d_step {
+		task[t].right[key] = mine;
+		printf("task %d: sets its rights to key %d\n", t, key)
+	}
+}
+
 inline pkey_alloc(t)
 {
 #ifndef NO_USERS_FIRST
@@ -176,6 +184,9 @@ inline pkey_alloc(t)
 	:: alone
 	:: else -> take(lock)
 	fi;
+#endif
+#ifndef NO_SYNC_BEFORE_SET
+	sync(t);
 #endif
 	do
 	::
@@ -223,8 +234,8 @@ inline pkey_alloc(t)
 	od;
 	if
 	:: key ->
-#ifndef NO_SYNC_BEFORE_SET
-		sync(t);
+#ifndef NO_LOCK
+		set_own_right(t);
 #endif
 		if
 		:: d_step {
@@ -244,11 +255,8 @@ inline pkey_alloc(t)
 		:: else -> lock = false
 		fi;
 		sync(t);
+		set_own_right(t)
 #endif
-		d_step {
-			task[t].right[key] = mine;
-			printf("task %d: sets its rights to key %d\n", t, key)
-		}
 	:: else
 	fi;
 	d_step {

@@ -93,6 +93,15 @@ inline notify(t)
 #endif
 }
 
+inline set_own_rights(t, value, own_epoch)
+{
+	seen[t] = own_epoch;
+	atomic {
+		rights[t] = value;
+		printf("task %d: sets its own rights: %d\n", t, value)
+	}
+}
+
 /* value: what this caller gives, 1 or 2. */
 inline set_rights(t, value)
 {
@@ -102,22 +111,20 @@ inline set_rights(t, value)
 #endif
 	sync(t);
 	mine = epoch + 1;
+#ifndef NO_OWN_EPOCH
+	set_own_rights(t, value, mine);
+#endif
 	atomic { change.epoch = mine; change.rights = value };
 	atomic {
 		epoch = mine;
 		last = value;
 		printf("task %d: epoch %d, rights %d\n", t, mine, value)
 	};
-	seen[t] = mine;
 	notify(t);
 #ifdef NO_OWN_EPOCH
 	lock = false;
-	seen[t] = epoch;
+	set_own_rights(t, value, epoch);
 #endif
-	atomic {
-		rights[t] = value;
-		printf("task %d: sets its own rights: %d\n", t, value)
-	};
 	atomic {
 		lock = false;
 		printf("task %d: PR_PKEY_SET_RIGHTS returns\n", t);
