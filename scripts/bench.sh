@@ -140,6 +140,8 @@ fi
 
 PACKAGES="gnuplot-nox:gnuplot dwarves:pahole" "$scripts/setup.sh"
 if [ "${1:-}" != table ]; then
+	# The benchmark is part of the series.
+	"$scripts/tree.sh"
 	UNPATCHED=1 "$0" measure
 	"$0" measure
 fi
