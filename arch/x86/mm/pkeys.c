@@ -40,11 +40,11 @@
  * task changes its own PKRU, before anything acts for it:
  *
  * 1. mm_pkeys.lock keeps others from taking a key and from changing rights.
- * 2. The change gets a number, the epoch. The key's entry in mm_pkeys.change says
+ * 2. The caller applies earlier changes to its own rights, then sets them.
+ * 3. The change gets a number, the epoch. The key's entry in mm_pkeys.change says
  *    which rights it sets; mm_pkeys.epoch is the number of the last change.
- * 3. All other tasks that use the mm get TIF_NOTIFY_RESUME.
- * 4. An empty IPI brings those that are in user mode into the kernel.
- * 5. The caller sets its own rights and returns.
+ * 4. All other tasks that use the mm get TIF_NOTIFY_RESUME.
+ * 5. An empty IPI brings those that are in user mode into the kernel.
  *
  * pkeys_sync() applies the changes that are later than the epoch that the task
  * remembers, and remembers the last. It runs wherever something is about to act
@@ -442,8 +442,9 @@ static bool mm_has_one_user(struct mm_struct *mm)
 
 /*
  * Change the rights of all other tasks to one key. The caller has applied all earlier
- * changes, and sets its own rights by pkru_set_latest(). Under mm_pkeys.lock, if there
- * are others. Return: how many others were told.
+ * changes, and has set its own rights: it remembers the epoch before others see it, so
+ * that whoever looks at its rights meanwhile does not apply this change to them. Under
+ * mm_pkeys.lock, if there are others. Return: how many others were told.
  */
 static __always_inline int
 mm_pkeys_change(struct mm_struct *mm, struct mm_pkeys *pkeys, bool others, int pkey, u32 mask,
@@ -451,21 +452,12 @@ mm_pkeys_change(struct mm_struct *mm, struct mm_pkeys *pkeys, bool others, int p
 {
 	u64 epoch = pkeys->epoch + 1;
 
+	WRITE_ONCE(current->thread.pkey_epoch, epoch);
 	WRITE_ONCE(pkeys->change[pkey], pkey_change(epoch, mask, access_rights));
 	/* Whoever reads this epoch sees which key it is. Pairs with pkru_sync(). */
 	smp_store_release(&pkeys->epoch, epoch);
 
 	return others ? mm_pkeys_notify(mm) : 0;
-}
-
-/*
- * The caller's own part of the last change: its rights first, so that whoever looks
- * at it finds either the old epoch or the new rights.
- */
-static void pkru_set_latest(struct mm_pkeys *pkeys, int pkey, u32 access_rights)
-{
-	pkru_set_rights(pkey, access_rights);
-	WRITE_ONCE(current->thread.pkey_epoch, pkeys->epoch);
 }
 
 /**
@@ -656,6 +648,8 @@ static __always_inline int mm_pkey_issue(struct mm_struct *mm, struct mm_pkeys *
 	if (pkey < 0)
 		return pkey;
 
+	/* (D): under the lock. */
+	pkru_set_rights(pkey, access_rights);
 	WRITE_ONCE(pkeys->issues, pkeys->issues + 1);
 	WRITE_ONCE(pkeys->issued[pkey], pkeys->issues);
 	if (use == PKEY_USE_USER && arch_pkey_scope() == PR_PKEY_SCOPE_PROCESS) {
@@ -667,8 +661,6 @@ static __always_inline int mm_pkey_issue(struct mm_struct *mm, struct mm_pkeys *
 			trace_pkey_reissue(pkey, pkeys->epoch, told);
 	}
 
-	/* (D): under the lock. */
-	pkru_set_latest(pkeys, pkey, access_rights);
 	trace_pkey_alloc(pkey, origin, use);
 	return pkey;
 }
@@ -762,9 +754,9 @@ int arch_pkey_set_rights(unsigned long pkey, unsigned long access_rights)
 	mutex_lock(&pkeys->lock);
 	if (pkey_map_owned(pkeys_map(pkeys), pkey)) {
 		pkru_sync(pkeys);
+		pkru_set_rights(pkey, access_rights);
 		told = mm_pkeys_change(mm, pkeys, !mm_has_one_user(mm), pkey, PKRU_BITS_MASK,
 				       access_rights);
-		pkru_set_latest(pkeys, pkey, access_rights);
 		trace_pkey_set_rights(pkey, access_rights, pkeys->epoch, told);
 		ret = 0;
 	}
@@ -971,6 +963,10 @@ static void task_rights_fill(struct task_rights *rights, u32 pkru)
 {
 	struct thread_struct *thread = &rights->task->thread;
 
+	/* In a moment it has other rights, see pkeys_begin_sigreturn(). */
+	if (READ_ONCE(thread->pkey_sigreturn))
+		return;
+
 	rights->epoch = READ_ONCE(thread->pkey_epoch);
 	rights->pkru = pkru | READ_ONCE(thread->pkey_default_rights);
 	if (READ_ONCE(thread->pkey_sigframe))
@@ -1005,10 +1001,14 @@ static u32 task_pkru(struct task_struct *t, struct mm_pkeys *pkeys)
 {
 	struct task_rights rights = { .task = t };
 
-	while (!rights.valid) {
+	for (;;) {
 		task_call_func(t, task_rights_not_running, &rights);
 		if (!rights.valid)
 			smp_call_function_single(task_cpu(t), task_rights_running, &rights, 1);
+		if (rights.valid)
+			break;
+		/* It is being moved to another processor, or in sigreturn. */
+		schedule_timeout_uninterruptible(1);
 	}
 
 	return pkru_changed(pkeys, rights.epoch, rights.pkru, 0);

@@ -286,6 +286,21 @@ static inline void pkeys_save_sigframe(struct _fpx_sw_bytes *sw_bytes, u32 pkru)
 	sw_bytes->pkey_stamp = current->thread.pkey_epoch + 1;
 }
 
+/*
+ * sigreturn loads PKRU from the frame and then applies what has changed since. Whoever
+ * looks at the rights of the task waits until both are done (contract K1). The task
+ * does not sleep meanwhile.
+ */
+static inline void pkeys_begin_sigreturn(void)
+{
+	WRITE_ONCE(current->thread.pkey_sigreturn, true);
+}
+
+static inline void pkeys_end_sigreturn(void)
+{
+	WRITE_ONCE(current->thread.pkey_sigreturn, false);
+}
+
 void __pkeys_restore_sigframe(const struct _fpx_sw_bytes *sw_bytes,
 			      struct mm_pkeys *pkeys);
 
@@ -302,6 +317,7 @@ static inline void pkeys_restore_sigframe(const struct _fpx_sw_bytes *sw_bytes)
 	/* A frame without a stamp was built by the program. It is restored as it is. */
 	if (unlikely(pkeys) && sw_bytes->pkey_stamp)
 		__pkeys_restore_sigframe(sw_bytes, pkeys);
+	pkeys_end_sigreturn();
 }
 
 /*
@@ -436,6 +452,14 @@ static inline void pkeys_begin_sigframe(void)
 }
 
 static inline void pkeys_end_sigframe(void)
+{
+}
+
+static inline void pkeys_begin_sigreturn(void)
+{
+}
+
+static inline void pkeys_end_sigreturn(void)
 {
 }
 

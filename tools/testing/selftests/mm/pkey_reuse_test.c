@@ -1376,6 +1376,67 @@ TEST_F(full, refused_pkey_mprotect_of_read_only_file)
 	choose_beside_refused(_metadata, page, EACCES);
 }
 
+/* Frees the key while pkey_mprotect() attaches it to many mappings. */
+#define NR_PARTS	256
+
+struct freer {
+	unsigned int go;
+	unsigned int done;
+	bool stop;
+};
+
+static void *free_key_when_told(void *arg)
+{
+	struct freer *freer = arg;
+	unsigned int spin = 0, i;
+
+	while (!LOAD(freer->stop)) {
+		if (LOAD(freer->go) == freer->done) {
+			sched_yield();
+			continue;
+		}
+		/* A little later in each round, and from the start again. */
+		for (i = 0; i < spin; i++)
+			asm volatile("pause");
+		spin = (spin + 97) % 20000;
+		sys_pkey_free(KEY);
+		ADD(freer->done, 1);
+	}
+	return NULL;
+}
+
+/*
+ * C1, C3: the call is refused, and then no mapping is changed, or it succeeds for all
+ * mappings, whenever the key is freed.
+ */
+TEST_F(full, key_freed_meanwhile_goes_to_all_or_none)
+{
+	const size_t size = pkey_page_size();
+	char *parts = pkey_map(NR_PARTS, RW);
+	struct freer freer = {};
+	pthread_t thread;
+	int i, ret, round;
+
+	ASSERT_NE(NULL, parts);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, free_key_when_told, &freer));
+	for (round = 0; round < 400; round++) {
+		for (i = 0; i < NR_PARTS; i += 2)
+			ASSERT_EQ(0, mprotect(parts + i * size, size, PROT_READ));
+		ADD(freer.go, 1);
+		ret = sys_pkey_mprotect(parts, NR_PARTS * size, RW, KEY);
+		while (LOAD(freer.done) != freer.go)
+			sched_yield();
+		EXPECT_TRUE(!ret || errno == EINVAL);
+		EXPECT_TRUE(pkey_state_is(KEY, ret ? "clean" : "mapped"));
+		EXPECT_EQ(ret ? 0 : KEY, pkey_of(parts + (NR_PARTS - 1) * size));
+
+		ASSERT_EQ(0, sys_pkey_mprotect(parts, NR_PARTS * size, RW, 0));
+		ASSERT_EQ(KEY, sys_pkey_alloc(0, 0));
+	}
+	STORE(freer.stop, true);
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+}
+
 static void *take_key_away_when_told(void *arg)
 {
 	const size_t len = HOLD_PAGES * pkey_page_size();

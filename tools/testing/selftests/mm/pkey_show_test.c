@@ -516,6 +516,105 @@ TEST(thread_file_during_signal_delivery)
 	EXPECT_EQ(0, wrong);
 }
 
+/* A thread that gives a key back and takes it again, and always has rights to it. */
+static void *reissuing_thread(void *arg)
+{
+	wrpkru(pkru_with_rights(PKRU_INIT, KEY, 0));
+	STORE(runner.tid, own_tid());
+	while (!LOAD(runner.stop)) {
+		sys_pkey_free(KEY);
+		sys_pkey_alloc(0, 0);
+		ADD(runner.done, 1);
+	}
+	return NULL;
+}
+
+/* K1: what a re-issue takes from the others is not shown of the caller. */
+TEST(thread_file_during_pkey_alloc)
+{
+	pthread_t thread;
+	int i, wrong = 0;
+
+	if (!pku_enabled())
+		SKIP(return, NO_PKU);
+
+	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, reissuing_thread, NULL));
+	while (!LOAD(runner.tid))
+		sched_yield();
+	for (i = 0; i < 100 || LOAD(runner.done) < 100; i++)
+		wrong += strcmp("rw", ROW_TEXT(getpid(), runner.tid, KEY, rights)) != 0;
+	STORE(runner.stop, true);
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_EQ(0, wrong);
+}
+
+/* A little later in each round, and from the start again. */
+static void spin_a_little(void)
+{
+	static unsigned int turns;
+	unsigned int i;
+
+	for (i = 0; i < turns; i++)
+		asm volatile("pause");
+	turns = (turns + 37) % 3000;
+}
+
+/* The frame of the handler has rights to the key. From here on nobody has. */
+static void close_key_everywhere(int sig)
+{
+	pkey_set_rights_everywhere(KEY, PKEY_DISABLE_ACCESS);
+	ADD(runner.round, 1);
+	spin_a_little();
+}
+
+/* While the round is odd, it has no rights to the key. */
+static void *returning_thread(void *arg)
+{
+	unsigned int reads;
+
+	STORE(runner.tid, own_tid());
+	while (!LOAD(runner.stop)) {
+		wrpkru(pkru_with_rights(PKRU_INIT, KEY, 0));
+		reads = LOAD(runner.done);
+		pkey_raw_syscall(__NR_tgkill, getpid(), runner.tid, SIGUSR1, 0);
+		/* The next read has begun by now. */
+		while (LOAD(runner.done) - reads < 2 && !LOAD(runner.stop))
+			;
+		ADD(runner.round, 1);
+	}
+	return NULL;
+}
+
+/* K1: the moment in which sigreturn has the old rights in PKRU is not shown. */
+TEST(thread_file_during_sigreturn)
+{
+	unsigned int round, seen = 0, wrong = 0;
+	const char *rights;
+	pthread_t thread;
+
+	if (!pku_enabled())
+		SKIP(return, NO_PKU);
+
+	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
+	ASSERT_TRUE(signal(SIGUSR1, close_key_everywhere) != SIG_ERR);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, returning_thread, NULL));
+	while (!LOAD(runner.tid))
+		sched_yield();
+	while (seen < 300) {
+		round = LOAD(runner.round);
+		rights = ROW_TEXT(getpid(), runner.tid, KEY, rights);
+		if (round == LOAD(runner.round) && round & 1) {
+			seen++;
+			wrong += strcmp("--", rights) != 0;
+		}
+		ADD(runner.done, 1);
+	}
+	STORE(runner.stop, true);
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_EQ(0, wrong);
+}
+
 /* K1: who may not read the memory of a process may not read the file. */
 TEST(thread_file_is_for_the_owner)
 {
