@@ -949,12 +949,12 @@ static const char *pkey_state_name(union pkey_map map, int pkey, int mappings)
 }
 
 /*
- * The rights of a task, as they were when nobody changed them. Filled by who looks
- * at the task.
+ * The rights of a task, pending changes applied. Filled while the task stands still, so
+ * that a change of its own is not applied to it.
  */
 struct task_rights {
 	struct task_struct *task;
-	u64 epoch;
+	struct mm_pkeys *pkeys;
 	u32 pkru;
 	bool valid;
 };
@@ -967,10 +967,10 @@ static void task_rights_fill(struct task_rights *rights, u32 pkru)
 	if (READ_ONCE(thread->pkey_sigreturn))
 		return;
 
-	rights->epoch = READ_ONCE(thread->pkey_epoch);
-	rights->pkru = pkru | READ_ONCE(thread->pkey_default_rights);
+	pkru |= READ_ONCE(thread->pkey_default_rights);
 	if (READ_ONCE(thread->pkey_sigframe))
-		rights->pkru = pkru_get_init_value();
+		pkru = pkru_get_init_value();
+	rights->pkru = pkru_changed(rights->pkeys, READ_ONCE(thread->pkey_epoch), pkru, 0);
 	rights->valid = true;
 }
 
@@ -999,7 +999,7 @@ static int task_rights_not_running(struct task_struct *t, void *info)
  */
 static u32 task_pkru(struct task_struct *t, struct mm_pkeys *pkeys)
 {
-	struct task_rights rights = { .task = t };
+	struct task_rights rights = { .task = t, .pkeys = pkeys };
 
 	for (;;) {
 		task_call_func(t, task_rights_not_running, &rights);
@@ -1011,7 +1011,7 @@ static u32 task_pkru(struct task_struct *t, struct mm_pkeys *pkeys)
 		schedule_timeout_uninterruptible(1);
 	}
 
-	return pkru_changed(pkeys, rights.epoch, rights.pkru, 0);
+	return rights.pkru;
 }
 
 /* The last two columns of /proc/PID/task/TID/pkeys. */
