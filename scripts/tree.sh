@@ -120,8 +120,10 @@ mkdir -p "$work" 2>/dev/null || die "cannot write to $work"
 if [ -d "$tree" ]; then
 	in_tree rev-parse -q --verify refs/tags/base >/dev/null ||
 		die "$tree is not a kernel git tree of the harness: move it away"
-	# A git that was killed leaves it, and no git holds it for long.
-	rm -f "$tree/.git/packed-refs.lock"
+	# A git that was killed leaves these, and no git holds them for long. Only the lock of
+	# the index may be that of somebody who is writing a commit message.
+	find "$tree/.git" -maxdepth 1 -name '*.lock' ! -name index.lock -delete
+	find "$tree/.git/refs" -name '*.lock' -delete
 	[ "$(in_tree symbolic-ref -q HEAD || true)" != refs/heads/unfinished ] ||
 		step "completing the checkout of the series, which was interrupted" finish_checkout unknown
 	adopt_tree

@@ -53,7 +53,9 @@ git_in "$tree" branch -f unfinished series
 git_in "$tree" symbolic-ref HEAD refs/heads/unfinished
 echo half >"$tree/mm/pkeys.c"
 : >"$tree/.git/index.lock"
-: >"$tree/.git/packed-refs.lock"
+for lock in packed-refs HEAD config refs/heads/unfinished refs/heads/series refs/tags/applied; do
+	: >"$tree/.git/$lock.lock"
+done
 run tree.sh 7.3 2>/dev/null
 ok "it completes a half-done checkout" has "$series"
 
