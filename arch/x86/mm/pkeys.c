@@ -40,9 +40,11 @@
  * task changes its own PKRU, before anything acts for it:
  *
  * 1. mm_pkeys.lock keeps others from taking a key and from changing rights.
- * 2. The caller applies earlier changes to its own rights, then sets them.
- * 3. The change gets a number, the epoch. The key's entry in mm_pkeys.change says
- *    which rights it sets; mm_pkeys.epoch is the number of the last change.
+ * 2. The caller applies earlier changes to its own rights, then sets its rights to
+ *    the key.
+ * 3. The change gets a number, the epoch, which the caller remembers first. The
+ *    key's entry in mm_pkeys.change says which rights the change sets;
+ *    mm_pkeys.epoch is the number of the last change.
  * 4. All other tasks that use the mm get TIF_NOTIFY_RESUME.
  * 5. An empty IPI brings those that are in user mode into the kernel.
  *
@@ -110,11 +112,11 @@
  *	                                                    takes 5, revokes the
  *	                                                      first caller's rights
  *
- *     The caller sets its own rights under the lock. Without that it could set
- *     them, and remember the epoch of the revocation as if it had applied it.
+ *     The caller sets its own rights under the lock. Without that it could apply
+ *     the revocation first, as (C) demands, and set its rights after it.
  *
- * (E) The last user of an mm takes no lock. A task that was the other one when the
- *     number of users was read:
+ * (E) pkey_alloc() of the last user of an mm takes no lock. A task that was the
+ *     other one when the number of users was read:
  *
  *	pkey_alloc()                         other task
  *	  the map says that 5 is free
@@ -306,8 +308,10 @@ void __pkeys_task_visible(struct task_struct *p, struct mm_pkeys *pkeys)
 	if (likely(epoch == p->thread.pkey_epoch))
 		return;
 
-	p->thread.pkru = pkru_changed(pkeys, p->thread.pkey_epoch, p->thread.pkru, 0);
-	p->thread.pkey_epoch = epoch;
+	WRITE_ONCE(p->thread.pkru,
+		   pkru_changed(pkeys, p->thread.pkey_epoch, p->thread.pkru, 0));
+	/* Pairs with task_rights_not_running(). */
+	smp_store_release(&p->thread.pkey_epoch, epoch);
 }
 
 /*
@@ -471,7 +475,7 @@ struct mm_pkeys *mm_pkeys_create(struct mm_struct *mm)
 {
 	struct mm_pkeys *pkeys, *old;
 
-	pkeys = kzalloc(sizeof(*pkeys), GFP_KERNEL_ACCOUNT);
+	pkeys = kzalloc_obj(*pkeys, GFP_KERNEL_ACCOUNT);
 	if (!pkeys)
 		return NULL;
 
@@ -583,8 +587,8 @@ static bool pkey_reuse_mapped(enum pkey_use use)
  * @map was read first, the counts after it. A count falls to 0 after the key was
  * pinned, and the pin goes after the TLB flush. So either the map that was read has
  * the pin, or the map has changed when the caller tries to publish its choice, or
- * no TLB holds the key. A count cannot rise from 0 meanwhile: the key is free, and
- * the lock keeps others from taking it.
+ * no TLB holds the key. The count of a key that is not pinned cannot rise from 0
+ * meanwhile: the key is free, and the lock keeps others from taking it.
  */
 static __always_inline int mm_pkey_choose(struct mm_pkeys *pkeys, union pkey_map map,
 					  enum pkey_use use, enum pkey_origin *origin)
@@ -616,7 +620,8 @@ static __always_inline int mm_pkey_take(struct mm_pkeys *pkeys, enum pkey_use us
 	do {
 		/*
 		 * The map first, then the counts. Pairs with __mm_pkeys_unpin(), and
-		 * with arch_pkey_free(), after which no mapping gets the key.
+		 * with arch_pkey_free(), after which no mapping gets the key but by
+		 * an mprotect() that has pinned it.
 		 */
 		smp_rmb();
 		pkey = mm_pkey_choose(pkeys, map, use, origin);
@@ -698,7 +703,7 @@ int arch_pkey_alloc(unsigned long access_rights)
 
 	if (!arch_pkeys_enabled())
 		return -ENOSPC;
-	/* A task that is alone needs no lock, and no call: (E). */
+	/* The only user of the mm needs no lock: (E). */
 	if (pkeys && mm_has_one_user(mm))
 		return mm_pkey_issue(mm, pkeys, false, PKEY_USE_USER, access_rights);
 
@@ -959,7 +964,7 @@ struct task_rights {
 	bool valid;
 };
 
-static void task_rights_fill(struct task_rights *rights, u32 pkru)
+static void task_rights_fill(struct task_rights *rights, u64 epoch, u32 pkru)
 {
 	struct thread_struct *thread = &rights->task->thread;
 
@@ -970,7 +975,7 @@ static void task_rights_fill(struct task_rights *rights, u32 pkru)
 	pkru |= READ_ONCE(thread->pkey_default_rights);
 	if (READ_ONCE(thread->pkey_sigframe))
 		pkru = pkru_get_init_value();
-	rights->pkru = pkru_changed(rights->pkeys, READ_ONCE(thread->pkey_epoch), pkru, 0);
+	rights->pkru = pkru_changed(rights->pkeys, epoch, pkru, 0);
 	rights->valid = true;
 }
 
@@ -980,16 +985,17 @@ static void task_rights_running(void *info)
 	struct task_rights *rights = info;
 
 	if (rights->task == current)
-		task_rights_fill(rights, read_pkru());
+		task_rights_fill(rights, current->thread.pkey_epoch, read_pkru());
 }
 
 /* The task is kept from being switched in or out. */
 static int task_rights_not_running(struct task_struct *t, void *info)
 {
-	struct task_rights *rights = info;
+	/* The epoch first, then PKRU. Pairs with __pkeys_task_visible(). */
+	u64 epoch = smp_load_acquire(&t->thread.pkey_epoch);
 
 	if (!task_curr(t))
-		task_rights_fill(rights, t->thread.pkru);
+		task_rights_fill(info, epoch, READ_ONCE(t->thread.pkru));
 	return 0;
 }
 

@@ -144,7 +144,7 @@ static inline void vma_pkey_unaccount(struct vm_area_struct *vma)
 	if (likely(!pkey))
 		return;
 
-	/* The TLB flush, or the pin, comes first: pairs with mm_pkey_choose(). */
+	/* The TLB flush comes first: pairs with mm_pkey_choose(). */
 	smp_mb__before_atomic();
 	atomic_dec(&vma->vm_mm->context.pkeys->mappings[pkey]);
 }
@@ -179,7 +179,7 @@ int __vma_pkey_pin(struct vm_area_struct *vma, int pkey);
  * @newflags: Its vm_flags afterwards.
  * @pkey: The key that pkey_mprotect() attaches, -1 for mprotect().
  *
- * Looking whether @pkey is allocated and pinning it are one atomic step (contract
+ * Checking that @pkey is allocated and pinning it are one atomic step (contract
  * C3): a key that is freed before is refused; one that is freed later is not handed
  * out as clean until mm_pkeys_unpin(). Pins also the key that @vma loses: page tables
  * and TLBs have it until then. A call that is refused earlier has pinned nothing.

@@ -2508,8 +2508,11 @@ static int run_beside(int scope, const char *name, const char *arg)
 /* I6: a program that was built once and knows nothing of scopes. */
 TEST_F(scope, embedder_program)
 {
-	int status = run_beside(PR_PKEY_SCOPE_THREAD, "pkey_embedder", NULL);
+	int status;
 
+	if (pkru_at_start != PKRU_INIT)
+		SKIP(return, "needs a kernel without init_pkru= on its command line");
+	status = run_beside(PR_PKEY_SCOPE_THREAD, "pkey_embedder", NULL);
 	if (status == NOT_FOUND << 8)
 		SKIP(return, "pkey_embedder is not installed beside this test");
 
