@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Broadcast: pkey_alloc() takes rights away from all other tasks of the address
- * space (contract F4). Compare arch/x86/mm/pkeys.c, "Broadcast".
+ * space (contract F4). Compare arch/x86/mm/pkeys.c, "Changing the
+ * rights of all tasks".
  *
  * One task re-issues each key once. Meanwhile a task runs user code, makes system
  * calls, runs task work and creates a new task, which does the same; an io_uring

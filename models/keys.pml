@@ -7,6 +7,8 @@
  * The broadcast is one step here (models/broadcast.pml has its steps): each task syncs
  * before its next user instruction.
  *
+ * There is one mapping: that a call over several pins its key only once is left out.
+ *
  * Asserted: no key is handed out twice (A3). A key that a mapping, a page table or a
  * TLB carries is not handed out as clean (F1, F2), and no mapping gets a key by a call
  * that judged the key before that key was handed out as clean (C3). Of the calls that

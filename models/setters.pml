@@ -95,11 +95,11 @@ inline notify(t)
 
 inline set_own_rights(t, value, own_epoch)
 {
-	seen[t] = own_epoch;
 	atomic {
 		rights[t] = value;
 		printf("task %d: sets its own rights: %d\n", t, value)
-	}
+	};
+	seen[t] = own_epoch
 }
 
 /* value: what this caller gives, 1 or 2. */
