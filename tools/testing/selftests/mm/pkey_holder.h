@@ -179,6 +179,20 @@ static inline bool holder_stop(struct holder *holder)
 	return false;
 }
 
+/* Returns when the holder sleeps in its system call, if it makes one, or has ended. */
+static inline void holder_wait_until_asleep(const struct holder *holder)
+{
+	char state;
+
+	if (holder->doing == SPIN)
+		return;
+
+	do {
+		sched_yield();
+		state = pkey_task_state(holder->tid);
+	} while (state != 'S' && state != 'Z' && state != '?');
+}
+
 /* Starts a holder and returns when it does what it is to do. */
 static inline bool holder_start(struct holder *holder)
 {
@@ -200,8 +214,7 @@ static inline bool holder_start(struct holder *holder)
 
 	while (!LOAD(holder->ready))
 		sched_yield();
-	while (holder->doing != SPIN && pkey_task_state(holder->tid) != 'S')
-		sched_yield();
+	holder_wait_until_asleep(holder);
 	return holder_stop(holder);
 }
 
@@ -217,6 +230,14 @@ static inline void holder_wake(struct holder *holder)
 		ptrace(PTRACE_DETACH, holder->tid, 0, 0);
 		break;
 	}
+
+	/*
+	 * A stop interrupts the system call, which then starts again. A signal
+	 * that arrives in between ends no pause(), and a futex() that starts
+	 * again after the store below does not sleep.
+	 */
+	if (holder->held != NOT_HELD)
+		holder_wait_until_asleep(holder);
 
 	STORE(holder->go, 1);
 	if (write(holder->fds[1], "x", 1) != 1)

@@ -226,8 +226,7 @@ TEST_F(full, many_holders_lose_rights)
 		/* Holders that spin take processor time from the others, so only a few do. */
 		if (i > 10 && holders[i].doing == SPIN)
 			holders[i].doing = READ;
-		/* A futex() that was stopped may find that it is too late. */
-		if (holders[i].process && holders[i].doing != FUTEX)
+		if (holders[i].process)
 			holders[i].held = STOPPED;
 		holders[i].pkru = pkru_with_rights(pkru_patterns[i % ARRAY_SIZE(pkru_patterns)],
 						   KEY, 0);

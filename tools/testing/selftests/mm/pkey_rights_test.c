@@ -676,8 +676,7 @@ TEST_F(full, many_holders)
 			/* Spinning ones cost the others their time: only a few. */
 			if (i > 6 && holders[i].doing == SPIN)
 				holders[i].doing = READ;
-			/* A futex() that was stopped may find that it is too late. */
-			if (holders[i].process && holders[i].doing != FUTEX)
+			if (holders[i].process)
 				holders[i].held = STOPPED;
 			holders[i].pkru = pkru_patterns[i % ARRAY_SIZE(pkru_patterns)];
 			ASSERT_TRUE(holder_start(&holders[i]));
