@@ -281,8 +281,9 @@ TEST(thread_file_shows_own_rights)
 	EXPECT_STREQ("-", ROW_TEXT(getpid(), own_tid(), 0, older));
 }
 
-/* A thread that sets PKRU to what it is told, and makes no system call. */
+/* A thread that runs while the test looks at its rights. */
 static struct {
+	pthread_t thread;
 	pid_t tid;
 	uint32_t pkru;
 	unsigned int round;
@@ -290,7 +291,25 @@ static struct {
 	bool stop;
 } runner;
 
-static void *runner_thread(void *arg)
+/* Returns when the thread runs: @fn has stored its number. */
+static bool runner_start(void *(*fn)(void *arg))
+{
+	if (pthread_create(&runner.thread, NULL, fn, NULL))
+		return false;
+
+	while (!LOAD(runner.tid))
+		sched_yield();
+	return true;
+}
+
+static bool runner_stop(void)
+{
+	STORE(runner.stop, true);
+	return !pthread_join(runner.thread, NULL);
+}
+
+/* Sets PKRU to what it is told, and makes no system call. */
+static void *obeying_thread(void *arg)
 {
 	unsigned int round = 0;
 
@@ -307,16 +326,13 @@ static void *runner_thread(void *arg)
 /* K1: a thread that runs: its rights are in the register of another processor. */
 TEST(thread_file_shows_rights_of_running_thread)
 {
-	pthread_t thread;
 	unsigned int i;
 
 	if (!pku_enabled())
 		SKIP(return, NO_PKU);
 
 	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
-	ASSERT_EQ(0, pthread_create(&thread, NULL, runner_thread, NULL));
-	while (!LOAD(runner.tid))
-		sched_yield();
+	ASSERT_TRUE(runner_start(obeying_thread));
 	for (i = 1; i <= 100; i++) {
 		runner.pkru = pkru_patterns[i % ARRAY_SIZE(pkru_patterns)];
 		STORE(runner.round, i);
@@ -330,8 +346,7 @@ TEST(thread_file_shows_rights_of_running_thread)
 		EXPECT_TRUE(rows_show(getpid(), runner.tid,
 				      pkru_with_rights(runner.pkru, KEY, i % 4)));
 	}
-	STORE(runner.stop, true);
-	ASSERT_EQ(0, pthread_join(thread, NULL));
+	ASSERT_TRUE(runner_stop());
 }
 
 FIXTURE(holder)
@@ -496,7 +511,6 @@ static void *signalled_thread(void *arg)
 TEST(thread_file_during_signal_delivery)
 {
 	int i, wrong = 0;
-	pthread_t thread;
 
 	if (!pku_enabled())
 		SKIP(return, NO_PKU);
@@ -506,13 +520,10 @@ TEST(thread_file_during_signal_delivery)
 
 	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
 	ASSERT_TRUE(signal(SIGUSR1, ignore_signal) != SIG_ERR);
-	ASSERT_EQ(0, pthread_create(&thread, NULL, signalled_thread, NULL));
-	while (!LOAD(runner.tid))
-		sched_yield();
+	ASSERT_TRUE(runner_start(signalled_thread));
 	for (i = 0; i < 100; i++)
 		wrong += !rows_show(getpid(), runner.tid, PKRU_INIT);
-	STORE(runner.stop, true);
-	ASSERT_EQ(0, pthread_join(thread, NULL));
+	ASSERT_TRUE(runner_stop());
 	EXPECT_EQ(0, wrong);
 }
 
@@ -532,20 +543,16 @@ static void *reissuing_thread(void *arg)
 /* K1: what a re-issue takes from the others is not shown of the caller. */
 TEST(thread_file_during_pkey_alloc)
 {
-	pthread_t thread;
 	int i, wrong = 0;
 
 	if (!pku_enabled())
 		SKIP(return, NO_PKU);
 
 	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
-	ASSERT_EQ(0, pthread_create(&thread, NULL, reissuing_thread, NULL));
-	while (!LOAD(runner.tid))
-		sched_yield();
+	ASSERT_TRUE(runner_start(reissuing_thread));
 	for (i = 0; i < 100 || LOAD(runner.done) < 100; i++)
 		wrong += strcmp("rw", ROW_TEXT(getpid(), runner.tid, KEY, rights)) != 0;
-	STORE(runner.stop, true);
-	ASSERT_EQ(0, pthread_join(thread, NULL));
+	ASSERT_TRUE(runner_stop());
 	EXPECT_EQ(0, wrong);
 }
 
@@ -591,16 +598,13 @@ TEST(thread_file_during_sigreturn)
 {
 	unsigned int round, seen = 0, wrong = 0;
 	const char *rights;
-	pthread_t thread;
 
 	if (!pku_enabled())
 		SKIP(return, NO_PKU);
 
 	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
 	ASSERT_TRUE(signal(SIGUSR1, close_key_everywhere) != SIG_ERR);
-	ASSERT_EQ(0, pthread_create(&thread, NULL, returning_thread, NULL));
-	while (!LOAD(runner.tid))
-		sched_yield();
+	ASSERT_TRUE(runner_start(returning_thread));
 	while (seen < 300) {
 		round = LOAD(runner.round);
 		rights = ROW_TEXT(getpid(), runner.tid, KEY, rights);
@@ -610,8 +614,7 @@ TEST(thread_file_during_sigreturn)
 		}
 		ADD(runner.done, 1);
 	}
-	STORE(runner.stop, true);
-	ASSERT_EQ(0, pthread_join(thread, NULL));
+	ASSERT_TRUE(runner_stop());
 	EXPECT_EQ(0, wrong);
 }
 
