@@ -157,15 +157,31 @@ EXPORT_SYMBOL_GPL(pkeys_broadcast_key);
  * From now on tasks look for changes of rights. static_branch_enable() may return
  * early to a second caller; the flag says that it has been through once.
  */
+static bool pkeys_broadcast_enabled;
+
 static void pkeys_enable_broadcast(void)
 {
-	static bool enabled;
-
-	if (likely(smp_load_acquire(&enabled)))
+	if (likely(smp_load_acquire(&pkeys_broadcast_enabled)))
 		return;
 
 	static_branch_enable(&pkeys_broadcast_key);
-	smp_store_release(&enabled, true);
+	smp_store_release(&pkeys_broadcast_enabled, true);
+}
+
+static noinline bool __pkeys_enable_broadcast_for(struct mm_pkeys *pkeys, int pkey)
+{
+	if (!pkey_map_owned(pkeys_map(pkeys), pkey))
+		return false;
+
+	pkeys_enable_broadcast();
+	return true;
+}
+
+/* Enable it for a call that concerns @pkey, unless the call is to be refused (G3). */
+static __always_inline bool pkeys_enable_broadcast_for(struct mm_pkeys *pkeys, int pkey)
+{
+	return likely(smp_load_acquire(&pkeys_broadcast_enabled)) ||
+	       __pkeys_enable_broadcast_for(pkeys, pkey);
 }
 
 /*
@@ -435,9 +451,10 @@ static noinline int mm_pkeys_notify(struct mm_struct *mm)
 }
 
 /*
- * Is the current task the only one that uses @mm? Then nobody else can join: those
- * who look at it from /proc only read. (E): what other users did before they went
- * is seen from here on.
+ * Is the current task the only one that uses @mm? Then nobody else can join. Who holds
+ * it from outside, by /proc, process_madvise() or userfaultfd, allocates and frees no
+ * key and attaches none. (E): what other users did before they went is seen from here
+ * on.
  */
 static bool mm_has_one_user(struct mm_struct *mm)
 {
@@ -727,7 +744,9 @@ int arch_pkey_free(int pkey)
 		return -EINVAL;
 
 	/* The key may be handed out again as soon as it is free. */
-	pkeys_enable_broadcast();
+	if (!pkeys_enable_broadcast_for(pkeys, pkey))
+		return -EINVAL;
+
 	map = pkeys_map(pkeys);
 	do {
 		if (!pkey_map_owned(map, pkey))
@@ -752,10 +771,9 @@ int arch_pkey_set_rights(unsigned long pkey, unsigned long access_rights)
 	struct mm_pkeys *pkeys = mm_pkeys(mm);
 	int told, ret = -EINVAL;
 
-	if (!pkeys || pkey >= PKEY_MAP_KEYS)
+	if (!pkeys || pkey >= PKEY_MAP_KEYS || !pkeys_enable_broadcast_for(pkeys, pkey))
 		return -EINVAL;
 
-	pkeys_enable_broadcast();
 	mutex_lock(&pkeys->lock);
 	if (pkey_map_owned(pkeys_map(pkeys), pkey)) {
 		pkru_sync(pkeys);
@@ -959,14 +977,23 @@ static const char *pkey_state_name(union pkey_map map, int pkey, int mappings)
  */
 struct task_rights {
 	struct task_struct *task;
+	struct mm_struct *mm;
 	struct mm_pkeys *pkeys;
 	u32 pkru;
-	bool valid;
+	u64 issues;
+	/* -EAGAIN until the rights are known, or it is known that there are none. */
+	int err;
 };
 
 static void task_rights_fill(struct task_rights *rights, u64 epoch, u32 pkru)
 {
 	struct thread_struct *thread = &rights->task->thread;
+
+	/* It has exited, or executes another program. The reader may see @mm alone. */
+	if (READ_ONCE(rights->task->mm) != rights->mm) {
+		rights->err = -ESRCH;
+		return;
+	}
 
 	/* In a moment it has other rights, see pkeys_begin_sigreturn(). */
 	if (READ_ONCE(thread->pkey_sigreturn))
@@ -976,7 +1003,8 @@ static void task_rights_fill(struct task_rights *rights, u64 epoch, u32 pkru)
 	if (READ_ONCE(thread->pkey_sigframe))
 		pkru = pkru_get_init_value();
 	rights->pkru = pkru_changed(rights->pkeys, epoch, pkru, 0);
-	rights->valid = true;
+	rights->issues = READ_ONCE(thread->pkey_issues);
+	rights->err = 0;
 }
 
 /* On the processor where the task ran a moment ago. */
@@ -1000,45 +1028,43 @@ static int task_rights_not_running(struct task_struct *t, void *info)
 }
 
 /*
- * The PKRU with which a task executes its next instruction in user mode, changes
- * that are pending applied (contract K1).
+ * Find out the rights with which a task executes its next instruction in user mode,
+ * changes that are pending applied (contract K1). Fails with ESRCH if the task has left
+ * the address space.
  */
-static u32 task_pkru(struct task_struct *t, struct mm_pkeys *pkeys)
+static int task_rights_get(struct task_rights *rights)
 {
-	struct task_rights rights = { .task = t, .pkeys = pkeys };
+	struct task_struct *t = rights->task;
 
 	for (;;) {
-		task_call_func(t, task_rights_not_running, &rights);
-		if (!rights.valid)
-			smp_call_function_single(task_cpu(t), task_rights_running, &rights, 1);
-		if (rights.valid)
-			break;
+		task_call_func(t, task_rights_not_running, rights);
+		if (rights->err == -EAGAIN)
+			smp_call_function_single(task_cpu(t), task_rights_running, rights, 1);
+		if (rights->err != -EAGAIN)
+			return rights->err;
 		/* It is being moved to another processor, or in sigreturn. */
 		schedule_timeout_uninterruptible(1);
 	}
-
-	return rights.pkru;
 }
 
 /* The last two columns of /proc/PID/task/TID/pkeys. */
-static void proc_show_rights(struct seq_file *m, struct mm_pkeys *pkeys, union pkey_map map,
-			     int pkey, struct task_struct *task, u32 pkru)
+static void proc_show_rights(struct seq_file *m, const struct task_rights *rights,
+			     union pkey_map map, int pkey)
 {
-	const char *rights = "rw", *older = "-";
+	const char *may = "rw", *older = "-";
 
-	if (!__pkru_allows_read(pkru, pkey))
-		rights = "--";
-	else if (!__pkru_allows_write(pkru, pkey))
-		rights = "r-";
+	if (!__pkru_allows_read(rights->pkru, pkey))
+		may = "--";
+	else if (!__pkru_allows_write(rights->pkru, pkey))
+		may = "r-";
 
 	if (pkey_map_owned(map, pkey))
-		older = READ_ONCE(pkeys->issued[pkey]) > READ_ONCE(task->thread.pkey_issues) ?
-			"yes" : "no";
+		older = READ_ONCE(rights->pkeys->issued[pkey]) > rights->issues ? "yes" : "no";
 
-	seq_printf(m, " %-6s %s", rights, older);
+	seq_printf(m, " %-6s %s", may, older);
 }
 
-static int proc_show_pkeys(struct seq_file *m, struct task_struct *task, bool rights)
+static int proc_show_pkeys(struct seq_file *m, struct task_struct *task, bool with_rights)
 {
 	struct mm_struct *mm = mm_access(task, PTRACE_MODE_READ_FSCREDS);
 	/* An address space without keys looks like one that has used none. */
@@ -1046,17 +1072,21 @@ static int proc_show_pkeys(struct seq_file *m, struct task_struct *task, bool ri
 	struct mm_pkeys *pkeys;
 	union pkey_map map;
 	int pkey, mappings;
-	u32 pkru = 0;
+	struct task_rights rights = { .task = task, .mm = mm, .err = -EAGAIN };
+	int err = 0;
 
 	if (IS_ERR_OR_NULL(mm))
 		return mm ? PTR_ERR(mm) : -ESRCH;
 
 	pkeys = mm_pkeys(mm) ?: &none;
 	map = pkeys_map(pkeys);
-	if (rights)
-		pkru = task_pkru(task, pkeys);
+	rights.pkeys = pkeys;
+	if (with_rights)
+		err = task_rights_get(&rights);
+	if (err)
+		goto out;
 
-	seq_printf(m, "key state        mappings%s\n", rights ? " rights older" : "");
+	seq_printf(m, "key state        mappings%s\n", with_rights ? " rights older" : "");
 	for (pkey = 0; pkey < PKEY_MAP_KEYS; pkey++) {
 		if (!(map.used & BIT(pkey)))
 			continue;
@@ -1067,13 +1097,14 @@ static int proc_show_pkeys(struct seq_file *m, struct task_struct *task, bool ri
 			seq_puts(m, "       -");
 		else
 			seq_printf(m, "%8d", mappings);
-		if (rights)
-			proc_show_rights(m, pkeys, map, pkey, task, pkru);
+		if (with_rights)
+			proc_show_rights(m, &rights, map, pkey);
 		seq_putc(m, '\n');
 	}
 
+out:
 	mmput(mm);
-	return 0;
+	return err;
 }
 
 /**

@@ -288,8 +288,8 @@ static inline void pkeys_save_sigframe(struct _fpx_sw_bytes *sw_bytes, u32 pkru)
 
 /*
  * sigreturn loads PKRU from the frame and then applies what has changed since. Whoever
- * looks at the rights of the task waits until both are done (contract K1). The task
- * does not sleep meanwhile.
+ * looks at the rights of the task waits until both are done (contract K1). The task is
+ * not preempted meanwhile.
  */
 static inline void pkeys_begin_sigreturn(void)
 {
