@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # coverage.sh [DIRECTORY]: add up what the boots with the configuration gcov reached, into
 # Documentation/testing/coverage.txt. The result is TAP. A line that no test reaches is a
-# failure; of branches there is only a table.
+# failure if scripts/coverage-exceptions does not name it; of branches there is only a table.
 . "$(dirname "$0")/lib.sh"
 . "$scripts/tap.sh"
 
@@ -21,6 +21,8 @@ read_counts() {
 		cp -L "${graph%.gcda}.gcno" "$(dirname "$data")" || return 1
 	done
 	(cd "$obj" && gcovr --root "$tree" --object-directory "$obj" --filter "$tree/($files)\$" \
+		--exclude-lines-by-pattern ".*($(sed '/^#/d; s/\t.*//' "$scripts/coverage-exceptions" |
+			paste -s -d '|'))" \
 		--json "$out/$boot.json" "$work/results/$boot/gcov")
 }
 
@@ -30,20 +32,23 @@ table() { gcovr --root "$tree" "${counts[@]}" --txt "$@"; }
 tap_begin coverage "${1:-$work/results/coverage}"
 while read -r boot; do
 	if [ -e "$work/results/$boot/left-out" ]; then
-		skip "each line is reached" "$boot is left out"
+		skip "each line is reached, or it is said why not" "$boot is left out"
 		tap_end
 		exit
 	fi
 	check "counts of $boot" read_counts "$boot"
 	counts+=(--add-tracefile "$out/$boot.json")
 done < <(awk '$3 == "gcov" { print $1 }' "$scripts/boots")
-check "each line is reached" table --fail-under-line 100 --output "$out/coverage.txt"
+check "each line is reached, or it is said why not" table --fail-under-line 100 --output "$out/coverage.txt"
 if [ -s "$out/coverage.txt" ]; then
 	table --branches >>"$out/coverage.txt"
 	mkdir -p "$(dirname "$report")"
 	{
 		echo "What all tests together reach in the boots with gcov, see scripts/boots, on Linux"
 		echo "$BASE. Written by make check-all: lines, then branches, and which are missing."
+		echo "Lines that are left out, and why:"
+		echo
+		sed '/^#/d; s/^/  /; s/\t/: /' "$scripts/coverage-exceptions"
 		echo
 		cat "$out/coverage.txt"
 	} >"$report"
