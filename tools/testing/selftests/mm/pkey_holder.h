@@ -6,7 +6,9 @@
  * A "holder" is a task that has set its rights. It spins in user mode or sleeps in
  * a system call, and may be stopped or traced as well. When the test has changed
  * the rights, it lets the holder go on. The holder stores the PKRU that its next
- * instruction in user mode finds.
+ * instruction in user mode finds. Tests of the fixture "holder" run with each kind.
+ *
+ * To be included after kselftest_harness.h.
  */
 #ifndef PKEY_HOLDER_H
 #define PKEY_HOLDER_H
@@ -290,6 +292,110 @@ static inline void holder_reset(struct holder *holder, uint32_t pkru)
 	holder->byte = 0;
 	holder->seen = 0;
 	holder->seen_later = 0;
+}
+
+/* One of many: kinds of tasks in turn. */
+static inline void holder_choose_kind(struct holder *holder, int i)
+{
+	static const enum doing doing[] = { READ, FUTEX, POLL, SPIN, PAUSE };
+
+	memset(holder, 0, sizeof(*holder));
+	holder->process = i % 3 == 2;
+	holder->held = holder->process ? STOPPED : NOT_HELD;
+	holder->doing = doing[i % ARRAY_SIZE(doing)];
+	/* Holders that spin take processor time from the others, so only a few do. */
+	if (i > 10 && holder->doing == SPIN)
+		holder->doing = READ;
+}
+
+/* A process that shares memory and has a thread of its own: that is the holder. */
+struct team {
+	struct holder holder;
+	bool first_exits;
+	unsigned int end;
+};
+
+static inline int team_run(void *arg)
+{
+	const int flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD;
+	struct team *team = arg;
+
+	if (pkey_clone(holder_run, &team->holder, flags) < 0)
+		return 1;
+
+	if (!team->first_exits)
+		pkey_wait_while(&team->end, 0);
+	return 0;
+}
+
+/* Starts a team, and returns its number when its holder runs; -1 if there is none. */
+static inline pid_t team_start(struct team *team)
+{
+	pid_t pid = start_process(team_run, team, 0);
+
+	if (pid < 0)
+		return -1;
+
+	while (!LOAD(team->holder.ready))
+		sched_yield();
+	while (pkey_task_state(pid) != (team->first_exits ? 'Z' : 'S'))
+		sched_yield();
+	return pid;
+}
+
+static inline void team_finish(struct team *team)
+{
+	STORE(team->holder.go, 1);
+	pkey_set_and_wake(&team->end, 1);
+}
+
+/* A test of each kind of task. */
+FIXTURE(holder)
+{
+	struct holder *holder;
+};
+
+FIXTURE_VARIANT(holder)
+{
+	bool process;
+	enum doing doing;
+	enum held held;
+};
+
+#define HOLDER(_name, ...) FIXTURE_VARIANT_ADD(holder, _name) { __VA_ARGS__ }
+
+HOLDER(thread_in_user_mode, .doing = SPIN);
+HOLDER(thread_in_read, .doing = READ);
+HOLDER(thread_in_futex, .doing = FUTEX);
+HOLDER(thread_in_poll, .doing = POLL);
+HOLDER(thread_in_epoll, .doing = EPOLL);
+HOLDER(thread_in_nanosleep, .doing = SLEEP);
+HOLDER(thread_in_pause, .doing = PAUSE);
+HOLDER(process_in_user_mode, .process = true, .doing = SPIN);
+HOLDER(process_in_read, .process = true, .doing = READ);
+HOLDER(process_in_futex, .process = true, .doing = FUTEX);
+HOLDER(process_in_epoll, .process = true, .doing = EPOLL);
+HOLDER(process_in_nanosleep, .process = true, .doing = SLEEP);
+HOLDER(process_stopped_in_user_mode, .process = true, .doing = SPIN, .held = STOPPED);
+HOLDER(process_stopped_in_read, .process = true, .doing = READ, .held = STOPPED);
+HOLDER(process_traced_in_user_mode, .process = true, .doing = SPIN, .held = TRACED);
+HOLDER(process_traced_in_read, .process = true, .doing = READ, .held = TRACED);
+
+FIXTURE_SETUP(holder)
+{
+	if (!pku_enabled())
+		SKIP(return, NO_PKU);
+
+	self->holder = pkey_mmap(NULL, sizeof(*self->holder), RW,
+				 MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	ASSERT_TRUE(!!self->holder);
+	self->holder->process = variant->process;
+	self->holder->doing = variant->doing;
+	self->holder->held = variant->held;
+}
+
+FIXTURE_TEARDOWN(holder)
+{
 }
 
 #endif /* PKEY_HOLDER_H */

@@ -25,54 +25,6 @@
 /* PKRU as execve() left it for this program, before anything changed it. */
 static uint32_t pkru_at_start;
 
-FIXTURE(holder)
-{
-	struct holder *holder;
-};
-
-FIXTURE_VARIANT(holder)
-{
-	bool process;
-	enum doing doing;
-	enum held held;
-};
-
-#define HOLDER(_name, ...) FIXTURE_VARIANT_ADD(holder, _name) { __VA_ARGS__ }
-
-HOLDER(thread_in_user_mode, .doing = SPIN);
-HOLDER(thread_in_read, .doing = READ);
-HOLDER(thread_in_futex, .doing = FUTEX);
-HOLDER(thread_in_poll, .doing = POLL);
-HOLDER(thread_in_epoll, .doing = EPOLL);
-HOLDER(thread_in_nanosleep, .doing = SLEEP);
-HOLDER(thread_in_pause, .doing = PAUSE);
-HOLDER(process_in_user_mode, .process = true, .doing = SPIN);
-HOLDER(process_in_read, .process = true, .doing = READ);
-HOLDER(process_in_futex, .process = true, .doing = FUTEX);
-HOLDER(process_in_nanosleep, .process = true, .doing = SLEEP);
-HOLDER(process_stopped_in_user_mode, .process = true, .doing = SPIN, .held = STOPPED);
-HOLDER(process_stopped_in_read, .process = true, .doing = READ, .held = STOPPED);
-HOLDER(process_traced_in_user_mode, .process = true, .doing = SPIN, .held = TRACED);
-HOLDER(process_traced_in_read, .process = true, .doing = READ, .held = TRACED);
-
-FIXTURE_SETUP(holder)
-{
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
-
-	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
-	self->holder = pkey_mmap(NULL, sizeof(*self->holder), RW,
-				 MAP_PRIVATE | MAP_ANONYMOUS, -1);
-	ASSERT_TRUE(!!self->holder);
-	self->holder->process = variant->process;
-	self->holder->doing = variant->doing;
-	self->holder->held = variant->held;
-}
-
-FIXTURE_TEARDOWN(holder)
-{
-}
-
 /*
  * F4, A5: access to the key is disabled, no other key's bits change in either
  * task, and the holder's system call goes on.
@@ -84,6 +36,7 @@ TEST_F(holder, loses_rights)
 	size_t p;
 	int pkey;
 
+	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
 	for (p = 0; p < 2 * ARRAY_SIZE(pkru_patterns); p++) {
 		pkey = 1 + p * 5 % PKEY_MAX;
 		/* The holder has all rights to the key, or only those to read. */
@@ -113,6 +66,7 @@ TEST_F(holder, cannot_read_data_of_new_owner)
 	struct holder *holder = self->holder;
 	char *secret;
 
+	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
 	holder_reset(holder, 0);
 	secret = pkey_map(1, RW);
 	ASSERT_TRUE(!!secret);
@@ -138,6 +92,7 @@ TEST_F(holder, loses_rights_to_several_keys)
 	uint32_t denied = 0;
 	size_t i;
 
+	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
 	holder_reset(holder, 0);
 	ASSERT_TRUE(holder_start(holder));
 	for (i = 0; i < ARRAY_SIZE(keys); i++) {
@@ -156,6 +111,7 @@ TEST_F(holder, loses_rights_to_execute_only_key)
 	struct holder *holder = self->holder;
 	void *code;
 
+	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
 	holder_reset(holder, 0);
 	ASSERT_TRUE(holder_start(holder));
 	ASSERT_EQ(0, sys_pkey_free(KEY));
@@ -174,6 +130,7 @@ TEST_F(holder, keeps_rights_when_key_is_freed)
 {
 	struct holder *holder = self->holder;
 
+	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
 	holder_reset(holder, 0x33333330);
 	ASSERT_TRUE(holder_start(holder));
 	ASSERT_EQ(0, sys_pkey_free(KEY));
@@ -187,6 +144,7 @@ TEST_F(holder, loses_no_rights_in_another_address_space)
 {
 	struct holder *holder = self->holder;
 
+	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
 	holder_reset(holder, 0x0f0f0f0c);
 	ASSERT_TRUE(holder_start(holder));
 	IN_CHILD {
@@ -216,18 +174,11 @@ FIXTURE_TEARDOWN(full)
 TEST_F(full, many_holders_lose_rights)
 {
 	enum { NR = 24 };
-	const enum doing doing[] = { READ, FUTEX, POLL, SPIN, PAUSE };
 	static struct holder holders[NR];
 	int i;
 
 	for (i = 0; i < NR; i++) {
-		holders[i].process = i % 3 == 2;
-		holders[i].doing = doing[i % ARRAY_SIZE(doing)];
-		/* Holders that spin take processor time from the others, so only a few do. */
-		if (i > 10 && holders[i].doing == SPIN)
-			holders[i].doing = READ;
-		if (holders[i].process)
-			holders[i].held = STOPPED;
+		holder_choose_kind(&holders[i], i);
 		holders[i].pkru = pkru_with_rights(pkru_patterns[i % ARRAY_SIZE(pkru_patterns)],
 						   KEY, 0);
 		ASSERT_TRUE(holder_start(&holders[i]));
@@ -285,26 +236,6 @@ TEST_F(full, debugger_changes_rights)
 	EXPECT_EQ(0x0f0f0f0c, holder.seen);
 }
 
-/* A process that shares memory and has a thread of its own: that is the holder. */
-struct team {
-	struct holder holder;
-	bool first_exits;
-	unsigned int end;
-};
-
-static int team_run(void *arg)
-{
-	const int flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD;
-	struct team *team = arg;
-
-	if (pkey_clone(holder_run, &team->holder, flags) < 0)
-		return 1;
-
-	if (!team->first_exits)
-		pkey_wait_while(&team->end, 0);
-	return 0;
-}
-
 /* F4: all threads of another process lose their rights, whether or not its first has exited. */
 TEST_F(full, threads_of_another_process_lose_rights)
 {
@@ -315,15 +246,10 @@ TEST_F(full, threads_of_another_process_lose_rights)
 	for (i = 0; i < 2; i++) {
 		memset(&team, 0, sizeof(team));
 		team.first_exits = i;
-		pid = pkey_clone(team_run, &team, CLONE_VM | SIGCHLD);
+		pid = team_start(&team);
 		ASSERT_LE(0, pid);
-		while (!LOAD(team.holder.ready))
-			sched_yield();
-		while (pkey_task_state(pid) != (team.first_exits ? 'Z' : 'S'))
-			sched_yield();
 		ASSERT_TRUE(pkey_reissue(KEY));
-		STORE(team.holder.go, 1);
-		pkey_set_and_wake(&team.end, 1);
+		team_finish(&team);
 		EXPECT_CHILD_PASSED(pid);
 		EXPECT_REVOKED(0, KEY, team.holder.seen);
 	}

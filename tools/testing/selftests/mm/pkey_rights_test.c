@@ -271,112 +271,6 @@ TEST(nohw_unknown_operation)
  * All kinds of tasks (I2, I5)
  */
 
-FIXTURE(holder)
-{
-	struct holder *holder;
-};
-
-FIXTURE_VARIANT(holder)
-{
-	bool process;
-	enum doing doing;
-	enum held held;
-};
-
-FIXTURE_VARIANT_ADD(holder, thread_in_user_mode) {
-	.doing = SPIN,
-};
-
-FIXTURE_VARIANT_ADD(holder, thread_in_read) {
-	.doing = READ,
-};
-
-FIXTURE_VARIANT_ADD(holder, thread_in_futex) {
-	.doing = FUTEX,
-};
-
-FIXTURE_VARIANT_ADD(holder, thread_in_poll) {
-	.doing = POLL,
-};
-
-FIXTURE_VARIANT_ADD(holder, thread_in_epoll) {
-	.doing = EPOLL,
-};
-
-FIXTURE_VARIANT_ADD(holder, thread_in_nanosleep) {
-	.doing = SLEEP,
-};
-
-FIXTURE_VARIANT_ADD(holder, thread_in_pause) {
-	.doing = PAUSE,
-};
-
-FIXTURE_VARIANT_ADD(holder, process_in_user_mode) {
-	.process = true,
-	.doing = SPIN,
-};
-
-FIXTURE_VARIANT_ADD(holder, process_in_read) {
-	.process = true,
-	.doing = READ,
-};
-
-FIXTURE_VARIANT_ADD(holder, process_in_futex) {
-	.process = true,
-	.doing = FUTEX,
-};
-
-FIXTURE_VARIANT_ADD(holder, process_in_epoll) {
-	.process = true,
-	.doing = EPOLL,
-};
-
-FIXTURE_VARIANT_ADD(holder, process_in_nanosleep) {
-	.process = true,
-	.doing = SLEEP,
-};
-
-FIXTURE_VARIANT_ADD(holder, process_stopped_in_user_mode) {
-	.process = true,
-	.doing = SPIN,
-	.held = STOPPED,
-};
-
-FIXTURE_VARIANT_ADD(holder, process_stopped_in_read) {
-	.process = true,
-	.doing = READ,
-	.held = STOPPED,
-};
-
-FIXTURE_VARIANT_ADD(holder, process_traced_in_user_mode) {
-	.process = true,
-	.doing = SPIN,
-	.held = TRACED,
-};
-
-FIXTURE_VARIANT_ADD(holder, process_traced_in_read) {
-	.process = true,
-	.doing = READ,
-	.held = TRACED,
-};
-
-FIXTURE_SETUP(holder)
-{
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
-
-	self->holder = pkey_mmap(NULL, sizeof(*self->holder), RW,
-				 MAP_PRIVATE | MAP_ANONYMOUS, -1);
-	ASSERT_TRUE(!!self->holder);
-	self->holder->process = variant->process;
-	self->holder->doing = variant->doing;
-	self->holder->held = variant->held;
-}
-
-FIXTURE_TEARDOWN(holder)
-{
-}
-
 /* The holder has @pkru at its next instruction, and its system call went on. */
 #define EXPECT_HOLDER(_holder, _pkru)						\
 	do {									\
@@ -663,21 +557,13 @@ FIXTURE_TEARDOWN(full)
 TEST_F(full, many_holders)
 {
 	enum { NR = 24 };
-	const enum doing doing[] = { READ, FUTEX, POLL, SPIN, PAUSE };
 	static struct holder holders[NR];
 	unsigned int rights;
 	int i;
 
 	for (rights = 0; rights <= PKEY_RIGHTS_MASK; rights++) {
-		memset(holders, 0, sizeof(holders));
 		for (i = 0; i < NR; i++) {
-			holders[i].process = i % 3 == 2;
-			holders[i].doing = doing[i % ARRAY_SIZE(doing)];
-			/* Spinning ones cost the others their time: only a few. */
-			if (i > 6 && holders[i].doing == SPIN)
-				holders[i].doing = READ;
-			if (holders[i].process)
-				holders[i].held = STOPPED;
+			holder_choose_kind(&holders[i], i);
 			holders[i].pkru = pkru_patterns[i % ARRAY_SIZE(pkru_patterns)];
 			ASSERT_TRUE(holder_start(&holders[i]));
 		}
@@ -688,26 +574,6 @@ TEST_F(full, many_holders)
 				      pkru_with_rights(holders[i].pkru, KEY, rights));
 		}
 	}
-}
-
-/* A process that shares memory and has a thread of its own: that is the holder. */
-struct team {
-	struct holder holder;
-	bool first_exits;
-	unsigned int end;
-};
-
-static int team_run(void *arg)
-{
-	const int flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD;
-	struct team *team = arg;
-
-	if (pkey_clone(holder_run, &team->holder, flags) < 0)
-		return 1;
-
-	if (!team->first_exits)
-		pkey_wait_while(&team->end, 0);
-	return 0;
 }
 
 /* I2: all threads of another process, also when its first thread has exited. */
@@ -721,15 +587,10 @@ TEST_F(full, threads_of_another_process)
 		memset(&team, 0, sizeof(team));
 		team.first_exits = i & 1;
 		team.holder.pkru = PKRU_INIT;
-		pid = start_process(team_run, &team, 0);
+		pid = team_start(&team);
 		ASSERT_LE(0, pid);
-		while (!LOAD(team.holder.ready))
-			sched_yield();
-		while (pkey_task_state(pid) != (team.first_exits ? 'Z' : 'S'))
-			sched_yield();
 		ASSERT_EQ(0, pkey_set_rights_everywhere(KEY, i & 2));
-		STORE(team.holder.go, 1);
-		pkey_set_and_wake(&team.end, 1);
+		team_finish(&team);
 		ASSERT_EQ(0, pkey_wait_for(pid));
 		EXPECT_EQ(pkru_with_rights(PKRU_INIT, KEY, i & 2), team.holder.seen);
 	}
@@ -1847,29 +1708,14 @@ static void on_signal(ucontext_t *ucontext)
 	}
 }
 
-static void handler_with_info(int sig, siginfo_t *info, void *ucontext)
-{
-	on_signal(ucontext);
-}
-
-static void handler_without_info(int sig)
-{
-	on_signal(NULL);
-}
-
 /* Sends the signal with @pkru, and gives PKRU after the handler. */
 static uint32_t run_frame(const struct frame_plan *plan, int flags, uint32_t pkru)
 {
-	struct sigaction action = { .sa_flags = SA_NODEFER | flags };
 	uint32_t after;
 
-	if (flags & SA_SIGINFO)
-		action.sa_sigaction = handler_with_info;
-	else
-		action.sa_handler = handler_without_info;
 	memset(&frames, 0, sizeof(frames));
 	frames.plan = *plan;
-	if (sigaction(SIGUSR2, &action, NULL))
+	if (!pkey_handle_signal(SIGUSR2, flags, on_signal))
 		frames.failed++;
 
 	wrpkru(pkru);

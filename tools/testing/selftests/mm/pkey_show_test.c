@@ -349,67 +349,6 @@ TEST(thread_file_shows_rights_of_running_thread)
 	ASSERT_TRUE(runner_stop());
 }
 
-FIXTURE(holder)
-{
-	struct holder *holder;
-};
-
-FIXTURE_VARIANT(holder)
-{
-	bool process;
-	enum doing doing;
-	enum held held;
-};
-
-FIXTURE_VARIANT_ADD(holder, thread_in_user_mode) {
-	.doing = SPIN,
-};
-
-FIXTURE_VARIANT_ADD(holder, thread_in_read) {
-	.doing = READ,
-};
-
-FIXTURE_VARIANT_ADD(holder, process_in_read) {
-	.process = true,
-	.doing = READ,
-};
-
-FIXTURE_VARIANT_ADD(holder, process_stopped_in_user_mode) {
-	.process = true,
-	.doing = SPIN,
-	.held = STOPPED,
-};
-
-FIXTURE_VARIANT_ADD(holder, process_traced_in_user_mode) {
-	.process = true,
-	.doing = SPIN,
-	.held = TRACED,
-};
-
-FIXTURE_VARIANT_ADD(holder, process_traced_in_read) {
-	.process = true,
-	.doing = READ,
-	.held = TRACED,
-};
-
-FIXTURE_SETUP(holder)
-{
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
-
-	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
-	self->holder = pkey_mmap(NULL, sizeof(*self->holder), RW,
-				 MAP_PRIVATE | MAP_ANONYMOUS, -1);
-	ASSERT_TRUE(!!self->holder);
-	self->holder->process = variant->process;
-	self->holder->doing = variant->doing;
-	self->holder->held = variant->held;
-}
-
-FIXTURE_TEARDOWN(holder)
-{
-}
-
 static pid_t holder_pid(const struct holder *holder)
 {
 	return holder->process ? holder->tid : getpid();
@@ -422,6 +361,7 @@ TEST_F(holder, rights_are_shown)
 	uint32_t pkru;
 	size_t p;
 
+	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
 	for (p = 0; p < ARRAY_SIZE(pkru_patterns); p++) {
 		pkru = pkru_patterns[p];
 		holder_reset(holder, pkru);
@@ -448,6 +388,7 @@ TEST_F(holder, age_is_shown)
 {
 	struct holder *holder = self->holder;
 
+	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
 	holder_reset(holder, 0);
 	ASSERT_TRUE(holder_start(holder));
 	EXPECT_STREQ("no", ROW_TEXT(holder_pid(holder), holder->tid, KEY, older));

@@ -206,7 +206,7 @@ static bool change_frame(ucontext_t *ucontext)
 	return false;
 }
 
-static void on_signal(void *ucontext)
+static void on_signal(ucontext_t *ucontext)
 {
 	const struct frame_plan *plan = &frames.plan;
 	int depth = ++frames.depth;
@@ -223,31 +223,16 @@ static void on_signal(void *ucontext)
 		frames.failed++;
 }
 
-static void handler_with_info(int sig, siginfo_t *info, void *ucontext)
-{
-	on_signal(ucontext);
-}
-
-static void handler_without_info(int sig)
-{
-	on_signal(NULL);
-}
-
 /* Sends the signal with @pkru, and gives PKRU after the handler. */
 static uint32_t run_frame(const struct frame_plan *plan, int flags, uint32_t pkru)
 {
-	struct sigaction action = { .sa_flags = SA_NODEFER | flags };
 	uint32_t after;
 
-	if (flags & SA_SIGINFO)
-		action.sa_sigaction = handler_with_info;
-	else
-		action.sa_handler = handler_without_info;
 	memset(&frames, 0, sizeof(frames));
 	frames.plan = *plan;
 	if (!plan->depth)
 		frames.plan.depth = 1;
-	if (sigaction(SIGUSR2, &action, NULL))
+	if (!pkey_handle_signal(SIGUSR2, flags, on_signal))
 		frames.failed++;
 
 	wrpkru(pkru);

@@ -499,6 +499,32 @@ static inline void pkey_touch(enum pkey_access access, void *addr)
 	}
 }
 
+/* What handles a signal. Without SA_SIGINFO it gets NULL instead of the ucontext. */
+static void (*pkey_signal_handler)(ucontext_t *ucontext);
+
+static inline void pkey_on_signal_with_info(int sig, siginfo_t *info, void *ucontext)
+{
+	pkey_signal_handler(ucontext);
+}
+
+static inline void pkey_on_signal(int sig)
+{
+	pkey_signal_handler(NULL);
+}
+
+/* Lets @handler handle the signal, which may come again while it runs. */
+static inline bool pkey_handle_signal(int sig, int flags, void (*handler)(ucontext_t *ucontext))
+{
+	struct sigaction action = { .sa_flags = SA_NODEFER | flags };
+
+	pkey_signal_handler = handler;
+	if (flags & SA_SIGINFO)
+		action.sa_sigaction = pkey_on_signal_with_info;
+	else
+		action.sa_handler = pkey_on_signal;
+	return !sigaction(sig, &action, NULL);
+}
+
 /*
  * Tries one access. A write stores a zero byte, an execution wants pkey_code
  * at @addr. The handler runs with the initial PKRU and siglongjmp() does not
