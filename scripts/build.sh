@@ -45,8 +45,10 @@ is_built() {
 # steps: print how many steps the last build from nothing of this configuration had, or
 # how many its file names.
 steps() {
-	cat "$obj/steps" "$BUILD"/*/obj-"$CONFIG"*/steps 2>/dev/null | grep -m 1 . ||
-		sed -n 's/^# steps: //p' "$top/configs/$CONFIG.config"
+	local known
+	known=$(cat "$obj/steps" "$BUILD"/*/obj-"$CONFIG"*/steps 2>/dev/null || true)
+	[ -n "$known" ] || known=$(sed -n 's/^# steps: //p' "$top/configs/$CONFIG.config")
+	echo "${known%%$'\n'*}"
 }
 
 compile() {
