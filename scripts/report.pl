@@ -16,7 +16,7 @@ my (@rows, @failures, @notes, @skips, %ran, @known);
 # What a person can do about a skipped test whose reason has these words; '' is nothing:
 # a variant of the test, or this version of the kernel, has no such thing.
 my @remedies = (
-	[qr/vm\.pkey_reuse_mapped=|handler that gets|mseal|writes frames/ => ''],
+	[qr/vm\.pkey_reuse_mapped=|handler that gets|mseal|writes frames|32-bit or x32 program/ => ''],
 	[qr/fault injection|CONFIG_FAIL/ => 'need a kernel with fault injection: make check-all'],
 	[qr/(?:kernel|processor|machine) without|protection keys are enabled|no keys/ =>
 		'need a kernel or processor without protection keys: make check'],
