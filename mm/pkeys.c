@@ -18,7 +18,8 @@
  *  - vma_pkey_pin(), mm_pkeys_unpin(): check a key that pkey_mprotect() is to
  *    attach, and keep it from being handed out as clean meanwhile;
  *  - arch_pkey_set_rights(), arch_pkey_set_scope(), arch_pkey_scope(): rights in
- *    all threads.
+ *    all threads;
+ *  - what <linux/pkeys.h> calls to count mappings and to apply changes of rights.
  *
  * An architecture that has keys but none of these (arm64, powerpc) is served
  * by the functions below that change its allocation map under mmap_lock.

@@ -93,7 +93,7 @@ static inline void pkeys_sync(void)
 {
 }
 
-static inline void pkeys_task_visible(struct task_struct *p)
+static inline void pkeys_sync_new_task(struct task_struct *p)
 {
 }
 #endif /* pkeys_sync */

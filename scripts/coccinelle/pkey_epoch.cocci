@@ -1,33 +1,37 @@
 // SPDX-License-Identifier: GPL-2.0
-/// The numbers of the re-issues change under pkey_reissue_lock: others read them
-/// with READ_ONCE() or smp_load_acquire().
+/// The numbers of changes and issues grow under mm_pkeys.lock, or with one user of the mm.
+/// Everybody else reads them with READ_ONCE() or smp_load_acquire().
 virtual report
 
 @marked@
-expression c;
+struct mm_pkeys *k;
 position p;
-identifier member = {pkey_epoch, pkey_reissued};
+identifier member = {epoch, change, issues, issued};
 @@
 (
-READ_ONCE(c.member@p[...])
+READ_ONCE(k->member@p)
 |
-WRITE_ONCE(c.member@p[...], ...)
+READ_ONCE(k->member@p[...])
 |
-smp_load_acquire(&c.member@p)
+WRITE_ONCE(k->member@p, ...)
 |
-smp_store_release(&c.member@p, ...)
+WRITE_ONCE(k->member@p[...], ...)
+|
+smp_load_acquire(&k->member@p)
+|
+smp_store_release(&k->member@p, ...)
 )
 
 @r@
-identifier f != {mm_pkey_stamp, mm_pkeys_init, mm_pkeys_dup, mm_pkeys_revoke};
-expression mm;
-identifier member = {pkey_epoch, pkey_reissued};
+identifier f != {mm_pkeys_change, mm_pkeys_create, __mm_pkeys_dup, mm_pkey_issue, mm_pkey_choose, arch_pkey_set_rights};
+struct mm_pkeys *k;
+identifier member = {epoch, change, issues, issued};
 position p != marked.p;
 @@
 f(...)
 {
 <+...
-mm->context.member@p
+k->member@p
 ...+>
 }
 

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-/// PKRU changes by the helper that changes the two bits of one key, and where
-/// rights are taken away.
+/// PKRU is written by the helper that changes the two bits of one key, by the two that
+/// apply what other tasks changed, and where the kernel opens key 0 for itself.
 virtual report
 
 @r@
-identifier f != {pkru_set_rights, pkru_revoke, __pkeys_restore_sigframe};
+identifier f != {pkru_set_rights, pkru_apply, __pkeys_restore_sigframe,
+	pkey_open_default, pkey_restore_default};
 identifier write = {wrpkru, write_pkru, __write_pkru};
 position p;
 @@

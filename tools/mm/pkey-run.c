@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * pkey-run: run a program whose protection keys are for all its threads, or show the
+ * pkey-run runs a program whose protection keys are for all its threads, or shows the
  * protection keys of a process.
  *
  * A thread that is older than a protection key has no access to memory that carries
  * the key: pkey_alloc() sets the rights of its caller alone. A program that relies on
- * all its threads having these rights need not be changed. pkey-run sets the scope
- * "process" by prctl(PR_PKEY, PR_PKEY_SET_SCOPE, ...) and executes the program, which
- * keeps the scope. An execve() that gains privileges resets it.
+ * all its threads having these rights can be run by pkey-run and need not be changed.
+ * pkey-run sets scope process by prctl(PR_PKEY, PR_PKEY_SET_SCOPE, ...) and executes the
+ * program, which keeps the scope. An execve() that gains privileges resets it.
  *
  * With -p, pkey-run prints tables from the files pkeys, smaps and task/TID/pkeys in
  * /proc/PID. It needs the permission to read the memory of the process, as for ptrace.
@@ -33,15 +33,15 @@
 #define STATUS_CANNOT_EXECUTE	126
 #define STATUS_NOT_FOUND	127
 
-/* As many as any architecture has. */
+/* No architecture has more keys. */
 #define NR_KEYS			32
 
 static const char usage[] =
 	"Usage: pkey-run [-f] PROGRAM [ARGUMENTS...]\n"
 	"       pkey-run -p PID\n"
 	"\n"
-	"Run PROGRAM so that the rights it asks for in pkey_alloc() apply to all its\n"
-	"threads, those that are older than the key too.\n"
+	"Run PROGRAM so that the rights it passes to pkey_alloc() apply to all its\n"
+	"threads, including threads that are older than the key.\n"
 	"\n"
 	"  -f      run PROGRAM also where the kernel cannot do this\n"
 	"  -p PID  show the protection keys of a process, and the rights of its threads\n"
@@ -78,7 +78,7 @@ static int run(char **argv, bool force)
 }
 
 struct key {
-	/* "" if the process does not have this key. */
+	/* The state is empty if the process does not have this key. */
 	char state[16];
 	unsigned long mappings;
 	unsigned long long bytes;
@@ -86,7 +86,7 @@ struct key {
 
 struct process {
 	pid_t pid;
-	/* /proc/PID: stays that of this process if the PID is used again. */
+	/* /proc/PID. It remains that of this process if the PID is used again. */
 	int dir;
 	/* Do the mappings have keys? */
 	bool has_keys;
@@ -96,13 +96,13 @@ struct process {
 	struct key keys[NR_KEYS];
 };
 
-/* What one line of a task's file says of a key. */
+/* The rights of a thread to one key, from /proc/PID/task/TID/pkeys. */
 struct rights {
 	char rights[4];
 	bool older;
 };
 
-/* Opens a file below /proc/PID; NULL with errno if it cannot. */
+/* Open a file below /proc/PID. Return NULL with errno on failure. */
 static FILE *open_at(int dir, const char *path)
 {
 	int fd = openat(dir, path, O_RDONLY | O_CLOEXEC);
@@ -117,7 +117,10 @@ static FILE *open_at(int dir, const char *path)
 	return file;
 }
 
-/* The name of a task as it may be printed; it ends with an empty string if the task is gone. */
+/*
+ * Read the name of a task and replace the characters that cannot be printed. The name is
+ * empty if the task has ended.
+ */
 static void read_name(int dir, const char *path, char *name, size_t size)
 {
 	FILE *comm = open_at(dir, path);
@@ -136,7 +139,7 @@ static void read_name(int dir, const char *path, char *name, size_t size)
 	fclose(comm);
 }
 
-/* One line says why a file of the process cannot be read. */
+/* Print in one line why a file of the process cannot be read. */
 static int cannot_read(const struct process *process, const char *what, int err)
 {
 	if (err == ESRCH || err == ENOENT)
@@ -149,7 +152,10 @@ static int cannot_read(const struct process *process, const char *what, int err)
 	return STATUS_FAILED;
 }
 
-/* Counts the mappings and bytes of each key. False with errno if the file ends early. */
+/*
+ * Count the mappings and bytes of each key. Return false with errno if the file cannot be
+ * read to its end.
+ */
 static bool read_smaps(struct process *process)
 {
 	unsigned long long start, end, size = 0;
@@ -184,9 +190,9 @@ static bool read_smaps(struct process *process)
 }
 
 /*
- * Splits a line of a file pkeys at its spaces. The first word is the number of a key,
- * which is returned; -1 for the heading and for what is not understood. @last gets the
- * last @nr words, and @state, if it is not NULL, the words between, separated by spaces.
+ * Split a line of a file pkeys at its spaces. Return the first word, the number of a key,
+ * or -1 for the heading and for a line of another form. @last gets the last @nr words. If
+ * @state is not NULL, it gets the words between, separated by spaces.
  */
 static int split(char *line, char *state, size_t size, char **last, int nr)
 {
@@ -212,7 +218,7 @@ static int split(char *line, char *state, size_t size, char **last, int nr)
 	return key;
 }
 
-/* Reads the state of each key. False with errno if the file cannot be read. */
+/* Read the state of each key. Return false with errno if the file cannot be read. */
 static bool read_states(struct process *process)
 {
 	FILE *pkeys = open_at(process->dir, "pkeys");
@@ -234,7 +240,7 @@ static bool read_states(struct process *process)
 	return ok;
 }
 
-/* Reads the rights of one thread. False with errno if it has ended. */
+/* Read the rights of one thread. Return false with errno if the thread has ended. */
 static bool read_rights(const struct process *process, int tid, struct rights *rights)
 {
 	char path[64], line[256], *words[3];
@@ -249,7 +255,7 @@ static bool read_rights(const struct process *process, int tid, struct rights *r
 
 	errno = 0;
 	while (fgets(line, sizeof(line), pkeys)) {
-		/* mappings, rights, older */
+		/* The last columns are mappings, rights, older. */
 		key = split(line, NULL, 0, words, 3);
 		if (key < 0)
 			continue;
@@ -290,7 +296,7 @@ static int is_tid(const struct dirent *entry)
 	return isdigit((unsigned char)entry->d_name[0]);
 }
 
-/* Prints a line for a thread. False if the thread has ended. */
+/* Print a line for a thread. Return false if the thread has ended. */
 static bool show_thread(const struct process *process, int tid, bool *older)
 {
 	struct rights rights[NR_KEYS];
@@ -315,7 +321,7 @@ static bool show_thread(const struct process *process, int tid, bool *older)
 	return true;
 }
 
-/* Prints a line for each thread; returns how many there are. */
+/* Print a line for each thread. Return the number of threads. */
 static int show_threads(const struct process *process)
 {
 	int nr, key, i, shown = 0;
@@ -339,7 +345,7 @@ static int show_threads(const struct process *process)
 
 	printf("\nrw reads and writes, r- reads, -- neither\n");
 	if (older)
-		printf("*  the thread is older than the key\n");
+		printf("*  the thread is older than the issue of the key\n");
 	return shown;
 }
 
@@ -352,7 +358,7 @@ static int show_process(const char *pid)
 	errno = 0;
 	number = strtol(pid, &end, 10);
 	if (errno || end == pid || *end || number <= 0 || number != (pid_t)number) {
-		complain("%s is no process number", pid);
+		complain("%s is not a process number", pid);
 		return STATUS_FAILED;
 	}
 
@@ -365,7 +371,7 @@ static int show_process(const char *pid)
 	}
 
 	read_name(process.dir, "comm", name, sizeof(name));
-	/* The mappings first: a key that one of them carries then has a state. */
+	/* Read the mappings before the states: a key that a mapping carries then has one. */
 	if (!read_smaps(&process))
 		return cannot_read(&process, "smaps", errno);
 	if (!process.has_keys) {

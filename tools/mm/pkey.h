@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
 /*
- * Rights to memory protection keys on x86, for programs in C (C11) and C++ (C++11).
+ * This header has functions for rights to memory protection keys on x86, for programs
+ * in C (C11) and C++ (C++11).
  *
- * This header needs no library beside the C library. It works on every kernel: where
- * there are no keys, all functions may be called and do nothing, which their return
- * value tells. It never executes RDPKRU or WRPKRU on a processor or a kernel without
+ * The header needs no library beside the C library. It works on every kernel: where
+ * there are no keys, all functions may be called and do nothing, and their return value
+ * shows this. It never executes RDPKRU or WRPKRU on a processor or a kernel without
  * keys; pkey_set() and pkey_get() of glibc raise SIGILL there.
  *
  *	int pkey = pkey_alloc(0, PKEY_DISABLE_ACCESS);	// -1 where there are no keys
@@ -20,11 +21,11 @@
  *
  * A thread changes its rights by reading PKRU and writing it back with some bits
  * changed. On kernels with prctl(PR_PKEY) other threads can change its rights, and a
- * change that comes between the two instructions would be undone by the second. Here
- * both are in one restartable sequence (rseq) that ends with WRPKRU: the kernel
- * restarts the sequence if it is interrupted. This needs glibc 2.35 or later, which
- * registers each thread for rseq. Other threads execute the two instructions without
- * that; pkey_rights_restart() tells which kind the calling thread is.
+ * change that comes between the two instructions would be undone by the second. In
+ * these functions both are in one restartable sequence (rseq) that ends with WRPKRU:
+ * the kernel restarts the sequence if it is interrupted. This needs glibc 2.35 or
+ * later, which registers each thread for rseq. A thread that is not registered executes
+ * the two instructions without a sequence; pkey_rights_restart() returns 0 for it.
  *
  * 64-bit, 32-bit and x32 programs have the restartable sequence. On other
  * architectures the functions behave as where there are no keys.
@@ -63,9 +64,6 @@
 #ifndef PKEY_DISABLE_WRITE
 #define PKEY_DISABLE_WRITE	0x2
 #endif
-#ifndef SEGV_PKUERR
-#define SEGV_PKUERR		4
-#endif
 
 /* prctl(PR_PKEY, operation, ...), see PR_PKEY(2const). */
 #ifndef PR_PKEY
@@ -77,10 +75,10 @@
 #define PR_PKEY_SCOPE_PROCESS	1
 #endif
 
-/* What functions return that did nothing, because there is no key. */
+/* The return value of a function that did nothing because there is no key. */
 #define PKEY_NO_KEY		1
 
-/* Implementation, up to the next such line: not for use elsewhere. */
+/* The implementation begins here. Programs should not use its names, pkey__*. */
 
 #define PKEY__RIGHTS		((unsigned int)(PKEY_DISABLE_ACCESS | PKEY_DISABLE_WRITE))
 #define PKEY__MAX		15
@@ -99,13 +97,13 @@ extern const unsigned int __rseq_size __attribute__((__weak__));
 #ifdef __x86_64__
 typedef int64_t pkey__offset;
 #define PKEY__TLS		"%%fs:"
-/* An address as 64 bits. */
+/* The descriptor has addresses of 64 bits. */
 #ifdef __ILP32__
 #define PKEY__ADDRESS(label)	".long " label ", 0\n\t"
 #else
 #define PKEY__ADDRESS(label)	".quad " label "\n\t"
 #endif
-/* Point the field rseq_cs of struct rseq to the descriptor, label 3. */
+/* These set the field rseq_cs of struct rseq to the descriptor, label 3, or to 0. */
 #define PKEY__ENTER		"leaq	3b(%%rip), %%rax\n\t"			\
 				"movq	%%rax, %%fs:8(%[offset])\n\t"
 #define PKEY__LEAVE		"movq	$0, %%fs:8(%[offset])\n\t"
@@ -126,7 +124,7 @@ typedef int32_t pkey__offset;
 #endif
 /* The upper half of the field is always 0. */
 #define PKEY__LEAVE		"movl	$0, %%gs:8(%[offset])\n\t"
-/* There are not enough registers. */
+/* i386 does not have enough registers for these operands. */
 #define PKEY__INPUT(value)	"m" (value)
 #define PKEY__OUTPUT(value)	"=m" (value)
 #endif
@@ -136,7 +134,7 @@ typedef int32_t pkey__offset;
 
 static inline int pkey__has_keys(void)
 {
-	/* 0: not known yet, else 1 or -1. CPUID is slow in virtual machines. */
+	/* 0 until it is known, then 1 or -1: CPUID is slow in virtual machines. */
 	static int state;
 	unsigned int eax, ebx, ecx = 0, edx;
 	int known = __atomic_load_n(&state, __ATOMIC_RELAXED);
@@ -178,13 +176,13 @@ static inline void pkey__wrpkru(uint32_t pkru)
 }
 
 /*
- * PKRU = (PKRU & @keep) | @set, if PKRU & @look is @expect; as a restartable sequence
- * from label 1 to label 2, whose last instruction is WRPKRU. If the kernel interrupts
- * it, the thread goes on at label 4, behind the signature that glibc registers, and
- * begins again at label 0. Returns the former value.
+ * Set PKRU to (PKRU & @keep) | @set if PKRU & @look is @expect. This is a restartable
+ * sequence from label 1 to label 2, whose last instruction is WRPKRU. If the kernel
+ * interrupts the sequence, the thread goes on at label 4, behind the signature that
+ * glibc registers, and begins again at label 0. Return the former value.
  *
- * Not inline: the labels must not be in a section that the linker may discard, as it
- * does with copies of C++ inline functions, because the descriptor refers to them.
+ * The function is not inline: the linker may discard copies of C++ inline functions,
+ * and the descriptor refers to the labels.
  */
 static __attribute__((__noinline__, __unused__)) uint32_t
 pkey__update_by_rseq(uint32_t keep, uint32_t set, uint32_t look, uint32_t expect)
@@ -215,7 +213,7 @@ pkey__update_by_rseq(uint32_t keep, uint32_t set, uint32_t look, uint32_t expect
 		"xorl	%%edx, %%edx\n\t"
 		PKEY__WRPKRU
 		"2:\n\t"
-		/* The descriptor may be unmapped some day, by dlclose(). */
+		/* dlclose() may unmap the descriptor later. */
 		PKEY__LEAVE
 		"jmp	5f\n\t"
 		/* ud1 0x53053053(%rip), %edi */
@@ -280,8 +278,9 @@ static inline uint32_t pkey__update(uint32_t keep, uint32_t set, uint32_t look,
 #endif
 
 /*
- * 0 if there is such a key, PKEY_NO_KEY if there is none here, -1 for what is no key.
- * Key 0 is that of the stack: closing it would crash the program here.
+ * Return 0 if there is such a key, PKEY_NO_KEY if @pkey is -1 or there are no keys, and
+ * -1 with errno EINVAL if @pkey is no key or @rights are no rights. No restriction of
+ * key 0 is allowed: the stack has key 0, and the caller would crash.
  */
 static inline int pkey__check(int pkey, unsigned int rights)
 {
@@ -302,7 +301,7 @@ static inline unsigned int pkey__rights(int pkey, uint32_t pkru)
 	return pkru >> 2 * pkey & PKEY__RIGHTS;
 }
 
-/* Sets the rights to @to if they are @from, otherwise updates @from; did it set them? */
+/* Set the rights to @to if they are @from, otherwise update @from. Return if they were set. */
 static inline int pkey__change(int pkey, unsigned int *from, unsigned int to)
 {
 	const uint32_t mask = pkey__bits(pkey, PKEY__RIGHTS);
@@ -316,13 +315,13 @@ static inline int pkey__change(int pkey, unsigned int *from, unsigned int to)
 	return *from == expected;
 }
 
-/* End of the implementation. What follows is for programs. */
+/* The implementation ends here. What follows is for programs. */
 
 /**
  * pkey_supported() - Are there protection keys?
  *
- * pkey_alloc() is the way to get a key and to learn that there is none. This function
- * tells whether the rest of this header does anything.
+ * A program should call pkey_alloc() to get a key or to find out that there is none.
+ * This function returns whether the other functions of this header do anything.
  *
  * Return: 1 if the processor has keys and the kernel uses them, otherwise 0.
  */
@@ -334,9 +333,9 @@ static inline int pkey_supported(void)
 /**
  * pkey_rights_restart() - Are this thread's changes of rights restartable sequences?
  *
- * Return: 1 if a change of this thread's rights that another thread makes by
- * pkey_alloc() or prctl(PR_PKEY) is never undone by a function of this header; 0 if it
- * is when it comes between RDPKRU and WRPKRU.
+ * Return: 1 if the functions of this header, except pkey_siglongjmp(), never undo a
+ * change of this thread's rights that another thread makes by pkey_alloc() or
+ * prctl(PR_PKEY); 0 if they undo a change that comes between RDPKRU and WRPKRU.
  */
 static inline int pkey_rights_restart(void)
 {
@@ -347,8 +346,8 @@ static inline int pkey_rights_restart(void)
  * pkey_rights_get() - The calling thread's rights to a key
  * @pkey: The key, or -1 for none.
  *
- * Return: PKEY_DISABLE_ACCESS, PKEY_DISABLE_WRITE, both, or 0, which is also what
- * holds where there are no keys. -1 with errno EINVAL if @pkey is no key.
+ * Return: PKEY_DISABLE_ACCESS, PKEY_DISABLE_WRITE, both, or 0; also 0 if @pkey is -1 or
+ * there are no keys; -1 with errno EINVAL if @pkey is no key.
  */
 static inline int pkey_rights_get(int pkey)
 {
@@ -368,7 +367,7 @@ static inline int pkey_rights_get(int pkey)
  * The rights to other keys do not change.
  *
  * Return: 0 on success; PKEY_NO_KEY if nothing was done, because @pkey is -1 or there
- * are no keys here; -1 with errno EINVAL if @pkey is no key, if @rights are no rights,
+ * are no keys; -1 with errno EINVAL if @pkey is no key, if @rights are no rights,
  * and for any restriction of key 0.
  */
 static inline int pkey_rights_set(int pkey, unsigned int rights)
@@ -384,9 +383,10 @@ static inline int pkey_rights_set(int pkey, unsigned int rights)
 /**
  * pkey_open() - Open a key for the calling thread, until pkey_close()
  * @pkey: The key, or -1 for none.
- * @rights: What is to stay forbidden: 0, or PKEY_DISABLE_WRITE.
+ * @rights: The rights that remain disabled: 0, or PKEY_DISABLE_WRITE.
  *
- * It only gives rights, and pkey_close() only takes them away, so pairs can be nested.
+ * pkey_open() only gives rights, and pkey_close() only takes them away, so pairs can be
+ * nested.
  *
  * Return: The thread's rights before the call, for pkey_close(); -1 if nothing was
  * done, because there is no key or an argument is wrong.
@@ -410,8 +410,8 @@ static inline int pkey_open(int pkey, unsigned int rights)
  * @pkey: The same key.
  * @before: What pkey_open() returned.
  *
- * The rights are as before pkey_open(), but for rights that were taken away meanwhile,
- * by this thread or another: these stay away.
+ * The thread has the rights from before pkey_open() again, except that rights that this
+ * thread or another has taken away since then do not come back.
  */
 static inline void pkey_close(int pkey, int before)
 {
@@ -431,7 +431,7 @@ static inline void pkey_close(int pkey, int before)
  * @pkey: The key.
  * @rights: As for pkey_rights_set().
  *
- * prctl(PR_PKEY, PR_PKEY_SET_RIGHTS): for all tasks that share the address space.
+ * This is prctl(PR_PKEY, PR_PKEY_SET_RIGHTS), for all tasks that share the address space.
  *
  * Return: 0 on success, PKEY_NO_KEY if @pkey is -1, otherwise -1 with errno. It is
  * EINVAL if @pkey is not allocated, and where the kernel has no such call or no keys.
@@ -462,8 +462,8 @@ static inline int pkey_scope_set(int scope)
 /**
  * pkey_scope_get() - What pkey_scope_set() has set
  *
- * Return: PR_PKEY_SCOPE_PROCESS or PR_PKEY_SCOPE_THREAD. -1 with errno EINVAL where the
- * kernel has no such call: the scope is the thread's there.
+ * Return: PR_PKEY_SCOPE_PROCESS or PR_PKEY_SCOPE_THREAD; -1 with errno EINVAL where the
+ * kernel has no such call. pkey_alloc() sets the caller's rights alone there.
  */
 static inline int pkey_scope_get(void)
 {
@@ -480,9 +480,9 @@ static inline int pkey_scope_get(void)
  * @offset: As for mmap().
  * @pkey: The key, or -1 for none: this function is mmap() then.
  *
- * The memory is inaccessible until it has its key and its protection, which it gets
- * both at once. After an error nothing is mapped there; what MAP_FIXED has replaced
- * does not come back.
+ * The memory is inaccessible until it gets its key and its protection, both at once.
+ * After an error nothing is mapped there; a mapping that MAP_FIXED has replaced does not
+ * come back.
  *
  * Return: The address, or MAP_FAILED with the errno of mmap() or pkey_mprotect().
  */
@@ -516,7 +516,7 @@ static inline uint32_t pkey__pkru_or_0(void)
 }
 
 /**
- * pkey_sigsetjmp() - sigsetjmp() that keeps the thread's rights too
+ * pkey_sigsetjmp() - sigsetjmp() that stores the thread's rights too
  * @buf: A pointer to a struct pkey_jmp_buf, in memory with key 0.
  * @savemask: As for sigsetjmp().
  *
@@ -530,10 +530,15 @@ static inline uint32_t pkey__pkru_or_0(void)
  * @buf: Where pkey_sigsetjmp() has stored them.
  * @val: As for siglongjmp().
  *
- * A signal handler runs with the initial rights, all keys but key 0 closed, and goes
- * on with these if it leaves by siglongjmp(). Here the rights to all keys are again
- * those of pkey_sigsetjmp(). That includes rights that another thread has taken away
- * meanwhile: close such a key again after the jump.
+ * A signal handler runs with the initial rights, all keys but key 0 closed, and a
+ * program that leaves it by siglongjmp() goes on with these. pkey_siglongjmp() writes
+ * the whole PKRU that pkey_sigsetjmp() has stored.
+ *
+ * This also brings back rights that another thread has taken away since then, by
+ * pkey_alloc() or prctl(PR_PKEY). sigreturn() leaves such rights out, but no program can:
+ * in a handler the initial rights hide what was taken away, and the kernel records it
+ * for sigreturn() alone. Close such a key again after the jump, or return from the
+ * handler instead.
  */
 static inline __attribute__((__noreturn__)) void
 pkey_siglongjmp(struct pkey_jmp_buf *buf, int val)
@@ -542,32 +547,5 @@ pkey_siglongjmp(struct pkey_jmp_buf *buf, int val)
 		pkey__wrpkru(buf->pkru);
 	siglongjmp(buf->env, val);
 }
-
-#ifdef __cplusplus
-/*
- * A key that is open as long as this object lives, also if an exception ends the scope:
- *
- *	{
- *		pkey_opened opened(pkey);
- *		secret[0] = 1;
- *	}
- */
-class pkey_opened {
-public:
-	explicit pkey_opened(int pkey, unsigned int rights = 0)
-		: pkey_(pkey), before_(pkey_open(pkey, rights)) {}
-	~pkey_opened() { pkey_close(pkey_, before_); }
-
-	/* The members are const, so there is no assignment either. */
-	pkey_opened(const pkey_opened &) = delete;
-
-	/* false: there is no key, and nothing was done. */
-	explicit operator bool(void) const { return before_ >= 0; }
-
-private:
-	const int pkey_;
-	const int before_;
-};
-#endif
 
 #endif /* _TOOLS_MM_PKEY_H */

@@ -53,7 +53,8 @@
  * with the task's PKRU, so that the order does not depend on who queued what:
  *
  *  - first thing in resume_user_mode_work(), and in the loop on the way to user
- *    mode before signal delivery, uprobes and the fixup of robust futexes;
+ *    mode before the slice extension of rseq, and after schedule() before signal
+ *    delivery, uprobes and the fixup of robust futexes;
  *  - before each callback of task_work_run(), which runs them last in, first out;
  *  - before each request that io_uring starts and each item of its own lists:
  *    its worker and submission threads never return to user mode;
@@ -61,9 +62,8 @@
  *
  * What acts for a task without it is harmless: system calls under way, which began
  * before the change; exit (robust list, clear_child_tid), which is one of those or
- * follows signal delivery; the slice extension of rseq, which opens key 0 alone;
- * signal frames, for which all keys are open; BPF task work and deferred unwinding,
- * which are callbacks of task_work_run().
+ * follows signal delivery; signal frames, for which all keys are open; BPF task work
+ * and deferred unwinding, which are callbacks of task_work_run().
  *
  * Bits of other keys do not change, sleeping tasks sleep on, no system call is
  * interrupted. mmap_lock and tasklist_lock are not needed.
@@ -153,18 +153,20 @@ static_assert(PKEY_DISABLE_ACCESS == PKRU_AD_BIT && PKEY_DISABLE_WRITE == PKRU_W
 DEFINE_STATIC_KEY_FALSE(pkeys_broadcast_key);
 EXPORT_SYMBOL_GPL(pkeys_broadcast_key);
 
-/*
- * From now on tasks look for changes of rights. static_branch_enable() may return
- * early to a second caller; the flag says that it has been through once.
- */
-static bool pkeys_broadcast_enabled;
+static bool pkeys_broadcast_enabled __read_mostly;
 
+/*
+ * From now on tasks look for changes of rights. static_key_enabled() is true before all
+ * code is patched; the flag says that it is.
+ */
 static void pkeys_enable_broadcast(void)
 {
+	/* Pairs with the store below. */
 	if (likely(smp_load_acquire(&pkeys_broadcast_enabled)))
 		return;
 
 	static_branch_enable(&pkeys_broadcast_key);
+	/* Pairs with the loads of the flag. */
 	smp_store_release(&pkeys_broadcast_enabled, true);
 }
 
@@ -177,9 +179,13 @@ static noinline bool __pkeys_enable_broadcast_for(struct mm_pkeys *pkeys, int pk
 	return true;
 }
 
-/* Enable it for a call that concerns @pkey, unless the call is to be refused (G3). */
+/*
+ * Do the same for a call that is refused unless @pkey is allocated: a refused call
+ * switches nothing on (G3). Return: false if it is not allocated.
+ */
 static __always_inline bool pkeys_enable_broadcast_for(struct mm_pkeys *pkeys, int pkey)
 {
+	/* Pairs with pkeys_enable_broadcast(). */
 	return likely(smp_load_acquire(&pkeys_broadcast_enabled)) ||
 	       __pkeys_enable_broadcast_for(pkeys, pkey);
 }
@@ -233,8 +239,11 @@ static u32 pkru_changed(struct mm_pkeys *pkeys, u64 since, u32 pkru, u32 keep)
 
 		shift = pkey * PKRU_BITS_PER_PKEY;
 		mask = (change >> 2 & PKRU_BITS_MASK) << shift;
+		/* F6: a key that was re-issued keeps these bits alone; I4: others keep both. */
+		if (READ_ONCE(pkeys->reissued[pkey]) > since)
+			mask &= ~keep;
 		if (!(keep & mask))
-			pkru = (pkru & ~mask) | (change & PKRU_BITS_MASK) << shift;
+			pkru = (pkru & ~mask) | ((change & PKRU_BITS_MASK) << shift & mask);
 	}
 	return pkru;
 }
@@ -315,12 +324,12 @@ EXPORT_SYMBOL_GPL(__pkeys_sync);
  * (B): Apply to a new task what was changed between the copy of its PKRU and now.
  * From here on every change finds it on the task list.
  */
-void __pkeys_task_visible(struct task_struct *p, struct mm_pkeys *pkeys)
+void __pkeys_sync_new_task(struct task_struct *p, struct mm_pkeys *pkeys)
 {
 	/* Pairs with mm_pkeys_change(): the changes are read after this. */
 	u64 epoch = smp_load_acquire(&pkeys->epoch);
 
-	p->thread.pkey_issues = READ_ONCE(pkeys->issues);
+	WRITE_ONCE(p->thread.pkey_issues, READ_ONCE(pkeys->issues));
 	if (likely(epoch == p->thread.pkey_epoch))
 		return;
 
@@ -332,8 +341,9 @@ void __pkeys_task_visible(struct task_struct *p, struct mm_pkeys *pkeys)
 
 /*
  * (G): A signal frame was saved before rights were changed. Its PKRU must not bring
- * the old rights back (contract F6, I4), except to keys whose bits the handler has
- * changed in the frame. A change that comes after this finds the task flagged.
+ * the old rights back (contract F6, I4). What the handler has changed in the frame
+ * stays: of a key that was re-issued since these bits, of any other key both. A change
+ * that comes after this finds the task flagged.
  *
  * A frame with another id is from another history of epochs: older than every
  * change of this one. So is a frame with an epoch that has not been.
@@ -382,7 +392,6 @@ static int mm_pkeys_flag(struct mm_struct *mm, struct task_struct *group)
 	return users;
 }
 
-/* A kernel thread that borrows the mm has the initial rights. */
 static bool is_kthread(struct task_struct *t)
 {
 	/* A task changes its other flags meanwhile, but this one never. */
@@ -406,7 +415,7 @@ static noinline int mm_pkeys_notify(struct mm_struct *mm)
 	int users, found;
 
 	/*
-	 * (B): the epoch first, then the list. Pairs with pkeys_task_visible().
+	 * (B): the epoch first, then the list. Pairs with pkeys_sync_new_task().
 	 * (A): the epoch first, then the flags. Pairs with resume_user_mode_work().
 	 */
 	smp_mb();
@@ -428,6 +437,7 @@ static noinline int mm_pkeys_notify(struct mm_struct *mm)
 	 */
 	if (found < users) {
 		rcu_read_lock();
+		/* A kernel thread that borrows the mm has the initial rights. */
 		for_each_process(group)
 			if (!is_kthread(group) && !same_thread_group(group, current))
 				found += mm_pkeys_flag(mm, group);
@@ -451,9 +461,9 @@ static noinline int mm_pkeys_notify(struct mm_struct *mm)
 }
 
 /*
- * Is the current task the only one that uses @mm? Then nobody else can join. Who holds
- * it from outside, by /proc, process_madvise() or userfaultfd, allocates and frees no
- * key and attaches none. (E): what other users did before they went is seen from here
+ * Is the current task the only one that uses @mm? Then nobody else can join. Whoever
+ * holds it from outside, by /proc, process_madvise() or userfaultfd, allocates and frees
+ * no key and attaches none. (E): what other users did before they went is seen from here
  * on.
  */
 static bool mm_has_one_user(struct mm_struct *mm)
@@ -529,7 +539,7 @@ static bool mm_pkeys_map_change(struct mm_pkeys *pkeys, union pkey_map *old, uni
 	return atomic64_try_cmpxchg(&pkeys->map, (s64 *)&old->word, new.word);
 }
 
-/* What pins a key in a union pkey_map. To pin key 0 has no effect. */
+/* A pin of a key is a bit in a union pkey_map. A pin of key 0 has no effect. */
 static u64 pkey_pin(int pkey)
 {
 	return pkey_map_bits((union pkey_map){ .pinned = 1 }, pkey);
@@ -560,7 +570,7 @@ void __mm_pkeys_unpin(struct mm_pkeys *pkeys)
 {
 	union pkey_map pins = { .pinned = U16_MAX };
 
-	/* The counts and the TLB flush come first. Pairs with mm_pkey_choose(). */
+	/* The counts and the TLB flush come first. Pairs with mm_pkey_take(). */
 	smp_mb__before_atomic();
 	atomic64_andnot(pins.word, &pkeys->map);
 }
@@ -652,8 +662,8 @@ static __always_inline int mm_pkey_take(struct mm_pkeys *pkeys, enum pkey_use us
 /*
  * Take a key and set the rights to it: in scope process those of all tasks (I5);
  * otherwise the caller's, and of a clean key all other tasks lose theirs (F4).
- * Nobody else has rights to a key that was never used. To a key that mappings
- * carry others keep them (F3). A key that is only pinned may be taken as the last
+ * A key that was never used needs no change (F5). To a key that mappings carry
+ * others keep their rights (F3). A key that is only pinned may be taken as the last
  * resort, and counts as clean here: the counts alone decide. Under mm_pkeys.lock,
  * if there are others.
  */
@@ -674,6 +684,9 @@ static __always_inline int mm_pkey_issue(struct mm_struct *mm, struct mm_pkeys *
 	pkru_set_rights(pkey, access_rights);
 	WRITE_ONCE(pkeys->issues, pkeys->issues + 1);
 	WRITE_ONCE(pkeys->issued[pkey], pkeys->issues);
+	/* Before the epoch: sigreturn reads it when it has seen that. */
+	if (origin == PKEY_CLEAN)
+		WRITE_ONCE(pkeys->reissued[pkey], pkeys->epoch + 1);
 	if (use == PKEY_USE_USER && arch_pkey_scope() == PR_PKEY_SCOPE_PROCESS) {
 		told = mm_pkeys_change(mm, pkeys, others, pkey, PKRU_BITS_MASK, access_rights);
 		trace_pkey_set_rights(pkey, access_rights, pkeys->epoch, told);
@@ -863,6 +876,7 @@ int __mm_pkeys_dup(struct mm_struct *oldmm, struct mm_struct *mm)
 	mutex_lock(&old->lock);
 	atomic64_set(&new->map, pkeys_map(old).word);
 	memcpy(new->change, old->change, sizeof(new->change));
+	memcpy(new->reissued, old->reissued, sizeof(new->reissued));
 	memcpy(new->issued, old->issued, sizeof(new->issued));
 	new->epoch = old->epoch;
 	new->issues = old->issues;
@@ -981,7 +995,7 @@ struct task_rights {
 	struct mm_pkeys *pkeys;
 	u32 pkru;
 	u64 issues;
-	/* -EAGAIN until the rights are known, or it is known that there are none. */
+	/* -EAGAIN until it is known what the rights are, or that there are none. */
 	int err;
 };
 
@@ -989,7 +1003,7 @@ static void task_rights_fill(struct task_rights *rights, u64 epoch, u32 pkru)
 {
 	struct thread_struct *thread = &rights->task->thread;
 
-	/* It has exited, or executes another program. The reader may see @mm alone. */
+	/* It has exited, or executes another program. The reader was let in for @mm. */
 	if (READ_ONCE(rights->task->mm) != rights->mm) {
 		rights->err = -ESRCH;
 		return;
@@ -1019,7 +1033,7 @@ static void task_rights_running(void *info)
 /* The task is kept from being switched in or out. */
 static int task_rights_not_running(struct task_struct *t, void *info)
 {
-	/* The epoch first, then PKRU. Pairs with __pkeys_task_visible(). */
+	/* The epoch first, then PKRU. Pairs with __pkeys_sync_new_task(). */
 	u64 epoch = smp_load_acquire(&t->thread.pkey_epoch);
 
 	if (!task_curr(t))
@@ -1036,6 +1050,7 @@ static int task_rights_get(struct task_rights *rights)
 {
 	struct task_struct *t = rights->task;
 
+	rights->err = -EAGAIN;
 	for (;;) {
 		task_call_func(t, task_rights_not_running, rights);
 		if (rights->err == -EAGAIN)
@@ -1072,7 +1087,7 @@ static int proc_show_pkeys(struct seq_file *m, struct task_struct *task, bool wi
 	struct mm_pkeys *pkeys;
 	union pkey_map map;
 	int pkey, mappings;
-	struct task_rights rights = { .task = task, .mm = mm, .err = -EAGAIN };
+	struct task_rights rights = { .task = task, .mm = mm };
 	int err = 0;
 
 	if (IS_ERR_OR_NULL(mm))
@@ -1081,10 +1096,11 @@ static int proc_show_pkeys(struct seq_file *m, struct task_struct *task, bool wi
 	pkeys = mm_pkeys(mm) ?: &none;
 	map = pkeys_map(pkeys);
 	rights.pkeys = pkeys;
-	if (with_rights)
+	if (with_rights) {
 		err = task_rights_get(&rights);
-	if (err)
-		goto out;
+		if (err)
+			goto out;
+	}
 
 	seq_printf(m, "key state        mappings%s\n", with_rights ? " rights older" : "");
 	for (pkey = 0; pkey < PKEY_MAP_KEYS; pkey++) {
@@ -1135,12 +1151,12 @@ int proc_pid_pkeys(struct seq_file *m, struct pid_namespace *ns, struct pid *pid
  * @pid: Not used.
  * @task: The thread.
  *
- * As proc_pid_pkeys(), with two columns more: the rights with which the thread
+ * The file has two columns more than /proc/PID/pkeys: the rights with which the thread
  * executes its next instruction in user mode, and whether the thread is older than
  * the issue of the key, so that it was not there when the key was handed out.
  *
  * Context: Process context, no lock needed.
- * Return: As proc_pid_pkeys().
+ * Return: As proc_pid_pkeys(); -ESRCH also if @task executes another program meanwhile.
  */
 int proc_tid_pkeys(struct seq_file *m, struct pid_namespace *ns, struct pid *pid,
 		   struct task_struct *task)

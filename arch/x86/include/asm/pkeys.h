@@ -41,6 +41,8 @@ struct seq_file;
  * @epoch: How many changes of rights were broadcast.
  * @change: For each key the last such change: its epoch and what it did, see
  *	pkey_change(). Written before @epoch.
+ * @reissued: For each key the epoch in which it was last handed out as clean.
+ *	Written before @epoch.
  * @issues: How often a key was handed out.
  * @issued: For each key the value of @issues when it was last handed out.
  * @id: A random number that tells this history of epochs from others. Signal
@@ -52,6 +54,7 @@ struct mm_pkeys {
 	struct mutex	lock;
 	u64		epoch;
 	u64		change[PKEY_MAP_KEYS];
+	u64		reissued[PKEY_MAP_KEYS];
 	u64		issues;
 	u64		issued[PKEY_MAP_KEYS];
 	u32		id;
@@ -67,9 +70,10 @@ static inline int vma_pkey(struct vm_area_struct *vma)
 	return (vma->vm_flags & ARCH_VM_PKEY_FLAGS) >> VM_PKEY_SHIFT;
 }
 
-/* The keys of an mm, or NULL. Pairs with the cmpxchg() of mm_pkeys_create(). */
+/* The keys of an mm, or NULL. */
 static inline struct mm_pkeys *mm_pkeys(struct mm_struct *mm)
 {
+	/* Pairs with the cmpxchg() of mm_pkeys_create(). */
 	return smp_load_acquire(&mm->context.pkeys);
 }
 
@@ -144,7 +148,7 @@ static inline void vma_pkey_unaccount(struct vm_area_struct *vma)
 	if (likely(!pkey))
 		return;
 
-	/* The TLB flush comes first: pairs with mm_pkey_choose(). */
+	/* The TLB flush comes first: pairs with mm_pkey_take(). */
 	smp_mb__before_atomic();
 	atomic_dec(&vma->vm_mm->context.pkeys->mappings[pkey]);
 }
@@ -242,28 +246,28 @@ static __always_inline void pkeys_sync(void)
 		__pkeys_sync();
 }
 
-void __pkeys_task_visible(struct task_struct *p, struct mm_pkeys *pkeys);
+void __pkeys_sync_new_task(struct task_struct *p, struct mm_pkeys *pkeys);
 
 /**
- * pkeys_task_visible() - A new task has been added to the task list
+ * pkeys_sync_new_task() - A new task has been added to the task list
  * @p: The task. It does not run yet.
  *
  * Case (B) of arch/x86/mm/pkeys.c.
  *
  * Context: tasklist_lock held for writing, and siglock.
  */
-static inline void pkeys_task_visible(struct task_struct *p)
+static inline void pkeys_sync_new_task(struct task_struct *p)
 {
 	struct mm_pkeys *pkeys;
 
-	if (!p->mm)
+	if (!arch_pkeys_enabled() || !p->mm)
 		return;
 
 	/* (B): the list first, then the epoch. Pairs with mm_pkeys_notify(). */
 	smp_mb();
 	pkeys = mm_pkeys(p->mm);
 	if (pkeys)
-		__pkeys_task_visible(p, pkeys);
+		__pkeys_sync_new_task(p, pkeys);
 }
 
 /* execve(): the new mm counts its epochs and issues from 0. */
@@ -308,7 +312,7 @@ void __pkeys_restore_sigframe(const struct _fpx_sw_bytes *sw_bytes,
  * pkeys_restore_sigframe() - sigreturn has loaded PKRU from a signal frame
  * @sw_bytes: What the frame says about that PKRU.
  *
- * Context: Process context, on the way to user mode.
+ * Context: The current task, fpregs_lock() held since PKRU was loaded.
  */
 static inline void pkeys_restore_sigframe(const struct _fpx_sw_bytes *sw_bytes)
 {
@@ -385,7 +389,7 @@ static inline u32 pkey_open_default(void)
 {
 	u32 pkru = read_pkru();
 
-	/* What the thread may do with key 0 meanwhile (contract K1). */
+	/* The thread has these rights to key 0 meanwhile (contract K1). */
 	WRITE_ONCE(current->thread.pkey_default_rights, pkru & (PKRU_AD_BIT | PKRU_WD_BIT));
 	write_pkru(pkru & ~(PKRU_AD_BIT | PKRU_WD_BIT));
 	return pkru;
@@ -413,7 +417,7 @@ static inline bool pkey_default_is_closed(void)
 
 #else
 
-/* What the rest of x86 calls, in a kernel without protection keys. */
+/* The same functions in a kernel without protection keys. */
 struct _fpx_sw_bytes;
 struct mm_struct;
 struct vm_area_struct;

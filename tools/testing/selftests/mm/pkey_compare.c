@@ -109,7 +109,7 @@
 #define NR_HUGE		3
 #define ARENA_END	(ARENA + 16 * HUGE)
 
-/* What the memory is filled with: "ret", because it is executed too. */
+/* The memory is filled with this byte, "ret", because it is executed too. */
 #define FILL		0xc3
 
 static bool patched;
@@ -119,7 +119,7 @@ static bool plant;
 static uint64_t chunk_seed;
 static int memfd, zerofd, scratchfd;
 
-/* How often the kernels differ as documented; not reset from chunk to chunk. */
+/* Counters of documented differences, over all chunks. */
 enum count {
 	PASSED_OVER,
 	HANDED_OUT_AGAIN,
@@ -156,7 +156,7 @@ static void count(enum count what)
 static bool keep[CHUNK_OPS];
 
 /*
- * What the program knows of its own address space; fork() copies it.
+ * The state of the address space as the program has changed it; fork() copies it.
  * @exec_key: The execute-only key, 0 while there is none.
  * @attached: The keys that some mapping may carry; smaps has the last word.
  */
@@ -345,7 +345,7 @@ static void say_smaps(void)
 		}
 		if (!inside || varies(line))
 			continue;
-		/* Not the device, which is another on each boot, nor the inode. */
+		/* Leave the device and the inode out: they differ from boot to boot. */
 		if (dash > line && *dash == '-') {
 			char *fields = strchr(line, ' ');
 			int i;
@@ -810,7 +810,7 @@ static struct range any_range(void)
 	return range;
 }
 
-/* As any_range(), for calls that do not end at the first hole. */
+/* Gives a range as any_range() does, for calls that do not end at the first hole. */
 static struct range near_range(void)
 {
 	struct range range = any_range();
@@ -1361,8 +1361,8 @@ static int op_signal(int index)
 		return n;
 
 	/*
-	 * What sigreturn restored. On the patched kernel a key that was handed out
-	 * again may have the rights that the handler had to it, or none.
+	 * sigreturn has restored the rights. On the patched kernel a key that was
+	 * handed out again may have the rights that the handler had to it, or none.
 	 */
 	in_handler = self->pkru;
 	pkru = rdpkru();
@@ -1639,7 +1639,7 @@ static void serve(uint64_t seed, const char *directory)
 	}
 }
 
-/* What would change the mappings at a time of its own. */
+/* Stops kernel threads that change mappings at a time of their own. */
 static void quiet_kernel(void)
 {
 	pkey_write_file("/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs",

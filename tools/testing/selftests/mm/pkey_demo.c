@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Four situations in which programs with protection keys fail on earlier kernels,
- * tried out on the kernel that this runs on: a key is handed out again while a mapping
- * carries it, and while a thread has rights to it; key 0 is freed; a thread is older
- * than the key of the memory that it uses. Forbidden accesses raise SIGSEGV.
+ * This program tries four situations in which programs with protection keys fail on
+ * earlier kernels: a key is handed out again while a mapping carries it, and while a
+ * thread has rights to it; key 0 is freed; a thread is older than the key of the memory
+ * that it uses. It prints what happens on the kernel that it runs on. The lines are
+ * short enough for the output of two kernels side by side.
+ *
+ * For the last situation pkey-run and pkey_embedder have to be in the PATH.
  */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -13,9 +17,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -26,16 +28,14 @@
 #define __NR_pkey_free		331
 #endif
 
-#ifndef PR_PKEY
-#define PR_PKEY			0x504b4559
-#define PR_PKEY_SET_SCOPE	2
-#define PR_PKEY_SCOPE_PROCESS	1
-#endif
-
-#define PAGE			4096
 #ifndef PKEY_DISABLE_ACCESS
 #define PKEY_DISABLE_ACCESS	1
 #endif
+
+#define PAGE			4096
+
+/* The exit status for a program that is not found, as of pkey-run and env(1). */
+#define NOT_FOUND		127
 
 static const char * const verdict[] = { "unsafe", "safe" };
 
@@ -49,7 +49,7 @@ static void key_free(int key)
 	syscall(__NR_pkey_free, key);
 }
 
-/* A page with a secret, that carries the key. */
+/* Map a page that has a secret in it and carries the key. */
 static char *page_with_key(int key)
 {
 	char *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
@@ -96,13 +96,14 @@ static void mapped_key(void)
 	char *page = page_with_key(old);
 	bool read;
 
-	printf("1 A page is guarded by key %d. The key is freed.\n", old);
+	printf("1 Key %d protects a page. The key is freed.\n", old);
 	set_rights(old, PKEY_DISABLE_ACCESS);
 	key_free(old);
 	new = key_alloc();
 	read = can_read(page);
-	printf("  The next owner gets key %d, %s the page: %s\n", new,
-	       read ? "and reads" : "which is not for", verdict[!read]);
+	printf("  The next owner gets key %d.\n", new);
+	printf("  The key %s the old page: %s\n", read ? "opens" : "does not open",
+	       verdict[!read]);
 }
 
 /* The thread and the main thread take turns. */
@@ -125,7 +126,7 @@ static void stale_rights(void)
 	int key, new;
 
 	key = key_alloc();
-	printf("2 A thread has rights to key %d. The key is freed.\n", key);
+	printf("2 A thread has opened key %d. The key is freed.\n", key);
 	pthread_barrier_init(&turn, NULL, 2);
 	pthread_create(&thread, NULL, thread_with_rights, &key);
 	pthread_barrier_wait(&turn);
@@ -134,8 +135,9 @@ static void stale_rights(void)
 	new_page = page_with_key(new);
 	pthread_barrier_wait(&turn);
 	pthread_join(thread, NULL);
-	printf("  Key %d guards a new secret. The thread %s it: %s\n", new,
-	       thread_read ? "reads" : "cannot read", verdict[!thread_read]);
+	printf("  Key %d now protects a new secret.\n", new);
+	printf("  The thread %s the secret: %s\n", thread_read ? "reads" : "cannot read",
+	       verdict[!thread_read]);
 }
 
 static void key_0(void)
@@ -143,67 +145,54 @@ static void key_0(void)
 	bool freed = !syscall(__NR_pkey_free, 0);
 	int key = key_alloc();
 
-	printf("3 Key 0 is on all ordinary memory. Freeing it %s.\n",
-	       freed ? "succeeds" : "fails");
+	printf("3 Key 0 is on all ordinary memory.\n");
+	printf("  Freeing key 0 %s.\n", freed ? "succeeds" : "fails");
 	printf("  The next owner gets key %d: %s\n", key, verdict[key != 0]);
 }
 
-#define EMBEDDER	"embedder"
-
-/* The memory that the pool thread is to read. */
-static const char *job;
-
-static void *pool_thread(void *arg)
-{
-	pthread_barrier_wait(&turn);
-	pthread_barrier_wait(&turn);
-	return (void *)(intptr_t)(__atomic_load_n(job, __ATOMIC_RELAXED) == 's');
-}
-
 /*
- * A program that starts a pool of threads and then a runtime which takes a key for
- * its memory, as Wasm engines and JavaScript engines do. It knows nothing of scopes.
+ * pkey_embedder is a program that was built once and is not changed. What it and
+ * pkey-run print is not part of the story.
  */
-static int embedder(void)
+static void run_embedder(void)
 {
-	pthread_t thread;
-	void *worked;
+	int null = open("/dev/null", O_WRONLY);
 
-	pthread_barrier_init(&turn, NULL, 2);
-	pthread_create(&thread, NULL, pool_thread, NULL);
-	pthread_barrier_wait(&turn);
-	job = page_with_key(key_alloc());
-	pthread_barrier_wait(&turn);
-	pthread_join(thread, &worked);
-	return worked ? 0 : 1;
+	if (null < 0 || dup2(null, STDOUT_FILENO) < 0 || dup2(null, STDERR_FILENO) < 0)
+		_exit(1);
+	execlp("pkey-run", "pkey-run", "-f", "pkey_embedder", NULL);
+	_exit(NOT_FOUND);
 }
 
-/* What pkey-run does: set the scope, run the program. */
 static void older_thread(void)
 {
-	bool process = !prctl(PR_PKEY, PR_PKEY_SET_SCOPE, PR_PKEY_SCOPE_PROCESS, 0UL, 0UL);
 	int status;
 	pid_t pid;
 
-	printf("4 A pool thread is older than the key of a runtime's memory.\n");
+	printf("4 A program starts a thread, then takes a key.\n");
+	printf("  pkey-run starts the program, unchanged.\n");
 	fflush(stdout);
 	pid = fork();
-	if (!pid) {
-		execl("/proc/self/exe", EMBEDDER, NULL);
-		_exit(1);
-	}
+	if (!pid)
+		run_embedder();
 	if (waitpid(pid, &status, 0) != pid)
 		exit(1);
 
-	printf("  %s, the thread uses it: ", process ? "Key rights for the process" :
-						       "Key rights per thread");
-	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV)
-		printf("SIGSEGV\n");
-	else
-		printf("%s\n", status ? "fails" : "works");
+	if (!status) {
+		printf("  pkey_alloc() gives rights to all threads:\n");
+		printf("  the thread works\n");
+	} else if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV) {
+		printf("  pkey_alloc() gives rights to its caller:\n");
+		printf("  the thread gets SIGSEGV\n");
+	} else {
+		printf("  %s\n", status == NOT_FOUND << 8 ?
+		       "pkey-run and pkey_embedder must be in the PATH." :
+		       "The program fails.");
+		exit(1);
+	}
 }
 
-/* Each story in a process of its own, with all keys new. */
+/* Each story runs in a process of its own, which has never used a key. */
 static void tell(void (*story)(void))
 {
 	int status;
@@ -220,14 +209,10 @@ static void tell(void (*story)(void))
 		exit(1);
 }
 
-int main(int argc, char **argv)
+int main(void)
 {
-	int key;
+	int key = key_alloc();
 
-	if (!strcmp(argv[0], EMBEDDER))
-		return embedder();
-
-	key = key_alloc();
 	if (key < 0) {
 		printf("This machine has no protection keys.\n");
 		return 4;

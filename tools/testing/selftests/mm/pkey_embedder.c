@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * An embedder in small: a program that links a runtime it does not know much about.
- * Its pool thread is older than the key that the runtime takes when it is started,
- * as in programs that embed a JavaScript engine. The program knows nothing of keys.
+ * This program stands for programs that embed a JavaScript engine. It starts a thread
+ * pool and then a runtime, which allocates a key for its memory. The pool thread is
+ * older than this key. The program itself does not use keys, and no code of it sets
+ * the rights of its threads.
  *
- * With the rights of pkey_alloc(2) the pool thread has none to that key and the
- * program dies with SIGSEGV when a job of the pool calls the runtime. In scope
- * process (PR_PKEY_SET_SCOPE, as pkey-run does) the same program works.
+ * In scope thread, the default, pkey_alloc(2) gives the pool thread no rights to the
+ * key, and the program dies with SIGSEGV when the pool thread calls the runtime. In
+ * scope process, which pkey-run sets by PR_PKEY_SET_SCOPE, the same program works.
  */
 #define _GNU_SOURCE
 #include <asm/unistd.h>
@@ -21,7 +22,7 @@
 static char *heap;
 static int pkey;
 
-/* Its memory has a key of its own, where there are keys. */
+/* Where there are keys, the memory of the runtime has a key of its own. */
 static int runtime_start(void)
 {
 	const int prot = PROT_READ | PROT_WRITE;

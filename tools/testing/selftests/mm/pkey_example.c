@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * An account whose balance all code may read and one function may change.
- *
- * This is the example of Documentation/core-api/protection-keys.rst:
+ * This is the example of Documentation/core-api/protection-keys.rst. It has an account
+ * whose balance all code may read and one function may change:
  *
  *	cc -o pkey_example pkey_example.c && ./pkey_example
  *
- * It prints TAP and exits with 0, with 1 if something failed, and with 4 where
- * there are no protection keys.
+ * It prints TAP. The exit status is 0, or 1 if something failed, or 4 where there are
+ * no protection keys.
  */
 #define _GNU_SOURCE
 #include <errno.h>

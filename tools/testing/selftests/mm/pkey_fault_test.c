@@ -40,10 +40,10 @@
 
 #define MAX_VMAS	128
 
-/* How a process ends after execve() if no allocation had to fail any more. */
+/* The exit status after execve() if no allocation had to fail any more. */
 #define EXIT_LAST	3
 
-/* And if the C library could not start the program. */
+/* The exit status if the C library could not start the program. */
 #define EXIT_LOADER	127
 
 /* The key that is handed out again to see others lose their rights. */
@@ -143,7 +143,7 @@ static bool disarm(void)
 	return injection.hit;
 }
 
-/* What can be seen of one unit of the window. */
+/* The visible state of one unit of the window. */
 struct unit {
 	bool mapped;
 	char perms[5];
@@ -301,7 +301,7 @@ FIXTURE(fault)
 
 FIXTURE_VARIANT(fault)
 {
-	/* What is there before the call. */
+	/* It sets up the state before the call. */
 	bool (*prepare)(void);
 	/* Like a system call: -1 and errno if it fails. */
 	int (*call)(const struct _fixture_variant_fault *variant);
@@ -311,7 +311,7 @@ FIXTURE_VARIANT(fault)
 	int prot;
 	int pkey;
 	int flags;
-	/* What it may say beside ENOMEM. */
+	/* The call may fail with this error instead of ENOMEM. */
 	int error;
 	/* A call that fails may have changed some of its mappings. */
 	bool partial;
@@ -512,7 +512,7 @@ static int call_fork(const struct _fixture_variant_fault *variant)
 	return child_result(pid);
 }
 
-/* What the new task finds, and that it has ended. */
+/* The PKRU of the new task, and whether it lives: the kernel clears this. */
 static uint32_t task_pkru;
 static int task_lives;
 
@@ -640,7 +640,7 @@ FAULT(clone_thread, .prepare = prepare_striped, .call = call_clone,
       .flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD);
 FAULT(clone_process, .prepare = prepare_striped, .call = call_clone, .flags = CLONE_VM | SIGCHLD);
 
-/* Is this what a call may leave behind that fails? */
+/* May a call that fails leave this state? */
 static bool good_failure(const FIXTURE_VARIANT(fault) * variant, const struct state *now)
 {
 	if (variant->loose)
@@ -650,7 +650,7 @@ static bool good_failure(const FIXTURE_VARIANT(fault) * variant, const struct st
 	return same_state(now, &shared->before);
 }
 
-/* Is it what there was to be, but with key 0 for the execute-only memory? */
+/* Is it the expected state, but with key 0 for the execute-only memory? */
 static bool lacks_key(const struct state *now)
 {
 	struct state expected = shared->after;
@@ -662,7 +662,7 @@ static bool lacks_key(const struct state *now)
 	return same_state(now, &expected);
 }
 
-/* And one that succeeds, although an allocation may have failed? */
+/* May a call that succeeds leave this state, although an allocation may have failed? */
 static bool good_success(const FIXTURE_VARIANT(fault) * variant, const struct state *now,
 			 bool hit)
 {
@@ -877,7 +877,7 @@ static int report(const char *init_pkru)
 	char nth[16];
 	bool good;
 
-	/* What fails may be one of these open(). */
+	/* The allocation that fails may be that of one of these open(). */
 	good = (pkey_read_file("/proc/self/fail-nth", nth, sizeof(nth)) ||
 		pkey_read_file("/proc/self/fail-nth", nth, sizeof(nth))) &&
 	       (pkey_write_file("/proc/self/fail-nth", "0") ||

@@ -15,15 +15,13 @@
 #include "pkey_util.h"
 #include "../../../mm/pkey.h"
 
-#define RW		(PROT_READ | PROT_WRITE)
-
 /* Rounds of a race, and the seconds after which it ends early. */
 #define ROUNDS		500
 #define SECONDS		10
-/* With fewer rounds the race did not take place. */
+/* With fewer rounds the race did not happen. */
 #define MIN_ROUNDS	20
 
-#define NO_RSEQ		"the C library does not register threads for rseq"
+#define NO_RSEQ		"needs a C library that registers threads for rseq"
 
 /* For what threads and signal handlers share. */
 static int load(const int *value)
@@ -65,7 +63,7 @@ TEST(supported_as_cpuid_tells)
 	EXPECT_EQ(pku_enabled(), pkey_supported());
 }
 
-/* Where there are no keys each function does nothing and tells so, without SIGILL. */
+/* Where there are no keys each function does nothing and returns that, without SIGILL. */
 TEST(without_keys)
 {
 	struct pkey_jmp_buf buf;
@@ -269,7 +267,7 @@ TEST_F(rights, set_and_get)
 	}
 }
 
-/* What the rights are after open, by what they were, and after close. */
+/* pkey_open() gives the rights that are asked for; pkey_close() restores them. */
 TEST_F(rights, open_and_close)
 {
 	static const struct {
@@ -443,21 +441,15 @@ static int write_commits(unsigned char byte)
 /* Where a signal frame has PKRU, and the word that tells which state it has. */
 static uint32_t *frame_pkru(ucontext_t *context, uint64_t **features)
 {
-	unsigned int eax, ebx, ecx, edx;
-	char *area = (char *)context->uc_mcontext.fpregs;
+	char *area = (char *)context->uc_mcontext.fpregs + FX_OFFSET;
 
-#ifndef __x86_64__
-	/* In 32-bit frames an FSAVE header is before it. */
-	area += 112;
-#endif
-	__cpuid_count(0xd, 9, eax, ebx, ecx, edx);
-	*features = (uint64_t *)(area + 512);
-	return (uint32_t *)(area + ebx);
+	*features = (uint64_t *)(area + XSAVE_HEADER);
+	return (uint32_t *)(area + xsave_pkru_offset());
 }
 
 static int interrupted_key, nr_interrupts;
 
-/* As if another thread changed the rights of this one to a key, between two instructions. */
+/* Does what another thread can do between two instructions: closes a key of this one. */
 static void change_rights_in_frame(int sig, siginfo_t *info, void *context)
 {
 	uint64_t *features;
@@ -465,9 +457,9 @@ static void change_rights_in_frame(int sig, siginfo_t *info, void *context)
 
 	store(&nr_interrupts, load(&nr_interrupts) + 1);
 	write_commits(WRPKRU_BYTE);
-	if (!(*features & 1 << 9))
+	if (!(*features & 1 << XFEATURE_PKRU))
 		*pkru = 0;
-	*features |= 1 << 9;
+	*features |= 1 << XFEATURE_PKRU;
 	*pkru = pkru_with_rights(*pkru, load(&interrupted_key), PKEY_DISABLE_ACCESS);
 }
 
@@ -511,7 +503,7 @@ TEST(sequence_restarts)
 	ASSERT_EQ(1, load(&nr_interrupts));
 	EXPECT_EQ(PKEY_DISABLE_ACCESS, pkey_rights_get(5));
 
-	/* And pkey_open() returns the rights that it has found in the end. */
+	/* pkey_open() returns the rights that it has found in the end. */
 	wrpkru(pkru_with_rights(0, 5, PKEY_DISABLE_WRITE));
 	store(&nr_interrupts, 0);
 	ASSERT_LT(0, write_commits(INT3));
@@ -554,9 +546,9 @@ FIXTURE_SETUP(hammer)
 	if (!pkey_rights_restart())
 		SKIP(return, NO_RSEQ);
 	if (variant->reissue && access("/proc/self/pkeys", F_OK))
-		SKIP(return, "this kernel takes no rights away");
+		SKIP(return, "needs a kernel that revokes rights (F4)");
 	if (!variant->reissue && pkey_scope_get() < 0)
-		SKIP(return, "this kernel has no prctl(PR_PKEY)");
+		SKIP(return, "needs prctl(PR_PKEY)");
 
 	self->own = sys_pkey_alloc(0, 0);
 	self->taken = sys_pkey_alloc(0, 0);
@@ -637,7 +629,7 @@ TEST_F(hammer, rights_do_not_come_back)
 	EXPECT_EQ(0, wrong);
 	EXPECT_EQ(0, hammer.failures);
 	if (round <= MIN_ROUNDS)
-		SKIP(return, "too few rounds for a race");
+		SKIP(return, "the race did not happen: too few rounds");
 }
 
 /* Memory that is mapped with a key: has it at once, with the protection that was asked. */
@@ -742,7 +734,7 @@ TEST(scope)
 	int scope = pkey_scope_get();
 
 	if (scope < 0)
-		SKIP(return, "this kernel has no prctl(PR_PKEY)");
+		SKIP(return, "needs prctl(PR_PKEY)");
 
 	EXPECT_EQ(PR_PKEY_SCOPE_THREAD, scope);
 	if (!pku_enabled())

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Tasks of all kinds that share the memory of a test, and what they do while the
- * test changes the rights to a key.
+ * Tasks of all kinds that share the memory of a test, for tests that change the
+ * rights to a key.
  *
  * A "holder" is a task that has set its rights. It spins in user mode or sleeps in
  * a system call, and may be stopped or traced as well. When the test has changed
  * the rights, it lets the holder go on. The holder stores the PKRU that its next
  * instruction in user mode finds. Tests of the fixture "holder" run with each kind.
+ *
+ * "endless" is a thread that changes the rights on and on.
  *
  * To be included after kselftest_harness.h.
  */
@@ -33,7 +35,7 @@ struct wide_timespec {
 	int64_t tv_nsec;
 };
 
-/* What a holder does while the rights are changed. */
+/* A holder does one of these while the rights are changed. */
 enum doing {
 	SPIN,
 	READ,
@@ -44,7 +46,7 @@ enum doing {
 	PAUSE,
 };
 
-/* What keeps it from going on. */
+/* One of these keeps it from going on. */
 enum held {
 	NOT_HELD,
 	STOPPED,
@@ -68,7 +70,7 @@ struct holder {
 	bool ready;
 	unsigned int go;
 
-	/* Its results: what it found at once, what came of its system call. */
+	/* Its results: PKRU at once, and the result of its system call. */
 	uint32_t seen;
 	int result;
 	char byte;
@@ -86,6 +88,29 @@ static unsigned int handled;
 static inline void count_signal(int sig)
 {
 	ADD(handled, 1);
+}
+
+static inline void ignore_signal(int sig)
+{
+}
+
+static inline void delay(unsigned int turns)
+{
+	while (turns--)
+		asm volatile("pause");
+}
+
+/* A thread, or a process that shares memory, that stores the PKRU it begins with. */
+static inline void *pkru_thread(void *arg)
+{
+	*(uint32_t *)arg = rdpkru();
+	return NULL;
+}
+
+static inline int pkru_process(void *arg)
+{
+	pkru_thread(arg);
+	return 0;
 }
 
 static inline int holder_wait(struct holder *holder)
@@ -130,7 +155,7 @@ static inline int holder_run(void *arg)
 
 	if (holder->process)
 		pkey_die_with_parent();
-	STORE(holder->tid, pkey_raw_syscall(__NR_gettid, 0, 0, 0, 0));
+	STORE(holder->tid, pkey_gettid());
 	wrpkru(holder->pkru);
 	STORE(holder->ready, true);
 	holder->result = holder_wait(holder);
@@ -267,7 +292,7 @@ static inline bool holder_finish(struct holder *holder)
 	return done;
 }
 
-/* What the holder's system call gives if nothing but holder_wake() ends it. */
+/* The result of the holder's system call if nothing but holder_wake() ends it. */
 static inline int holder_expected_result(const struct holder *holder)
 {
 	switch (holder->doing) {
@@ -347,6 +372,92 @@ static inline void team_finish(struct team *team)
 {
 	STORE(team->holder.go, 1);
 	pkey_set_and_wake(&team->end, 1);
+}
+
+/* Reads the report that a child writes to the pipe @fds. The child is to end with 0. */
+static inline bool read_report(pid_t pid, int *fds, void *report, size_t size)
+{
+	bool done;
+
+	close(fds[1]);
+	done = pid > 0 && read(fds[0], report, size) == (ssize_t)size;
+	done = pid > 0 && !pkey_wait_for(pid) && done;
+	close(fds[0]);
+	return done;
+}
+
+/* A task that opens all keys and ends. */
+static inline int open_and_exit(void *arg)
+{
+	wrpkru(0);
+	return 0;
+}
+
+/* A thread that creates such tasks, one after the other, until @arg, a holder, has to go. */
+static inline void *exit_endlessly(void *arg)
+{
+	const struct holder *holder = arg;
+	char *stack = pkey_map_stack();
+	pid_t pid;
+
+	while (stack && !LOAD(holder->go)) {
+		pid = clone(open_and_exit, stack, CLONE_VM | SIGCHLD, NULL);
+		waitpid(pid, NULL, __WALL);
+	}
+	return NULL;
+}
+
+/*
+ * A thread that makes a call on and on, which sets the rights of other tasks to a key.
+ * Two counters tell the others, who cannot stop it, what has happened: calls up to
+ * number @end have returned; those after number @begin have not begun. So a task that
+ *
+ *	sets other rights itself, reads @begin, ..., reads @end, reads PKRU
+ *
+ * must find the rights of the call if @end is greater than @begin was.
+ */
+static struct {
+	pthread_t thread;
+	/* The call, and its argument. It gives false if it fails. */
+	bool (*call)(unsigned int rights);
+	unsigned int rights;
+	unsigned int begin;
+	unsigned int end;
+	bool stop;
+	int failed;
+} endless;
+
+static inline void *endless_thread(void *arg)
+{
+	while (!LOAD(endless.stop)) {
+		ADD(endless.begin, 1);
+		if (!endless.call(endless.rights))
+			endless.failed++;
+		ADD(endless.end, 1);
+	}
+	return NULL;
+}
+
+static inline bool endless_start(bool (*call)(unsigned int rights), unsigned int rights)
+{
+	endless.call = call;
+	endless.rights = rights;
+	endless.stop = false;
+	return !pthread_create(&endless.thread, NULL, endless_thread, NULL);
+}
+
+/* Has a call returned that had not begun when @begin was read? */
+static inline bool endless_hit(unsigned int begin)
+{
+	return (int)(LOAD(endless.end) - begin) > 0;
+}
+
+/* Gives how many calls failed. */
+static inline int endless_stop(void)
+{
+	STORE(endless.stop, true);
+	pthread_join(endless.thread, NULL);
+	return endless.failed;
 }
 
 /* A test of each kind of task. */

@@ -116,7 +116,7 @@ FIXTURE_SETUP(key0)
 	if (!pku_enabled())
 		SKIP(return, NO_PKU);
 	if (!rseq_is_registered())
-		SKIP(return, "needs rseq");
+		SKIP(return, "needs rseq() (CONFIG_RSEQ)");
 
 	loop = pkey_map_shared(pkey_page_size());
 	signals = pkey_map_shared(pkey_page_size());

@@ -95,7 +95,7 @@ TEST_F(fork, copies_used_keys)
 		EXPECT_EQ(2, sys_pkey_alloc(0, 0));
 		EXPECT_EQ(0, sys_pkey_free(2));
 	}
-	/* What the child used is unused here. */
+	/* The key that the child used is unused here. */
 	EXPECT_TRUE(pkey_state_is(2, "-"));
 }
 
@@ -358,7 +358,7 @@ static bool task_run(enum task_kind kind, int (*fn)(void *arg), void *arg)
 	return task_start(&task) && task_finish(&task);
 }
 
-/* What a task sees; in shared memory, so that each kind can store it. */
+/* Results of a task. They are in shared memory, so that each kind can store them. */
 struct view {
 	uint32_t pkru;
 	unsigned int mask;
@@ -595,7 +595,7 @@ TEST_F(running_task, sees_changes_if_memory_is_shared)
 		  pkru_with_rights(later->after.pkru, pkey, 0));
 }
 
-/* What a program finds after execve(), before it does anything. */
+/* The state of a program after execve(), before it does anything. */
 struct report {
 	uint32_t pkru;
 	/* Keys that can be attached, as far as the program knows none. */
@@ -787,7 +787,7 @@ TEST_F(exec_of_task, pkru_closes_all_keys)
 
 	if (!pkey_read_file("/proc/cmdline", cmdline, sizeof(cmdline)) ||
 	    strstr(cmdline, "init_pkru="))
-		SKIP(return, "needs a kernel without init_pkru= on its command line");
+		SKIP(return, "needs a kernel without init_pkru=");
 
 	EXPECT_EQ(PKRU_INIT, pkru_at_start);
 }
@@ -869,7 +869,7 @@ FIXTURE(exec_stop)
 
 FIXTURE_VARIANT(exec_stop)
 {
-	/* What the debugger does to the registers that it has read. */
+	/* The debugger changes the registers that it has read like this. */
 	bool set;
 	bool clear_header_bit;
 	uint32_t pkru;
@@ -1093,7 +1093,7 @@ struct worker {
 	int overlaps;
 };
 
-/* What the workers share; changed by atomic operations only. */
+/* The workers share this, and change it by atomic operations only. */
 static struct {
 	pthread_barrier_t barrier;
 	int owned[PKEY_NR];
@@ -1226,7 +1226,7 @@ TEST_F_TIMEOUT(threads, alloc_and_free_at_once, THREADS_TIMEOUT)
 	ASSERT_EQ(PKEY_MASK_DEFAULT, pkey_attachable_mask());
 	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
 	if (!sum.overlaps)
-		SKIP(return, "no two calls overlapped");
+		SKIP(return, "the race did not happen: no two calls overlapped");
 }
 
 /* Two threads that do the same at the same moment, over and over. */
@@ -1234,7 +1234,7 @@ TEST_F_TIMEOUT(threads, alloc_and_free_at_once, THREADS_TIMEOUT)
 
 struct duel {
 	pthread_barrier_t barrier;
-	/* What each got from each round's two calls. */
+	/* The results of the two calls of each thread in each round. */
 	int alloc[2][NR_DUELS];
 	int free[2][NR_DUELS];
 };
@@ -1289,7 +1289,7 @@ TEST_F_TIMEOUT(threads, duel_for_one_key, THREADS_TIMEOUT)
 	EXPECT_EQ(7, sys_pkey_alloc(0, 0));
 }
 
-/* As many children as make it likely that some were born inside a call. */
+/* With so many children it is likely that some are born inside a call. */
 #define NR_FORKS	16
 
 struct fork_result {
@@ -1358,7 +1358,7 @@ TEST_F_TIMEOUT(threads, fork_meanwhile, THREADS_TIMEOUT)
 	ASSERT_EQ(PKEY_MASK_DEFAULT, pkey_attachable_mask());
 	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
 	if (seen == common)
-		SKIP(return, "each child was born with the same keys");
+		SKIP(return, "the race did not happen: every child had the same keys");
 }
 
 int main(int argc, char **argv)

@@ -34,7 +34,7 @@
 /* One that stays allocated. */
 #define OTHER		9
 
-/* What vm.pkey_reuse_mapped was before the tests; -1 if it cannot be read. */
+/* vm.pkey_reuse_mapped from before the tests; -1 if it cannot be read. */
 static int setting_at_start = -1;
 
 static void restore_setting(void)
@@ -468,7 +468,7 @@ FIXTURE(carrier)
 FIXTURE_VARIANT(carrier)
 {
 	bool (*make)(struct carrier *carrier);
-	/* What make_parts() does. */
+	/* The argument of make_parts(). */
 	struct parts parts;
 };
 
@@ -1192,7 +1192,7 @@ static void *attach_key_when_told(void *arg)
 	struct hold *hold = arg;
 	unsigned int go;
 
-	STORE(hold->waiter_tid, syscall(__NR_gettid));
+	STORE(hold->waiter_tid, pkey_gettid());
 	while (!LOAD(hold->stop)) {
 		go = LOAD(hold->go);
 		if (go == hold->done) {
@@ -1233,7 +1233,9 @@ static bool hold_stop(struct hold *hold)
 
 /*
  * Calls @fn while the waiter waits for the lock. Gives false if the waiter was not
- * seen waiting both before and after: it waits once in a round.
+ * seen waiting both before and after. It mostly waits once in a round. But with the
+ * lock it may have to wait for other locks, of mappings: what is expected holds in
+ * most rounds, not in each.
  */
 static bool beside_waiter(struct hold *hold, void (*fn)(int *result), int *result)
 {
@@ -1267,13 +1269,13 @@ static void free_two_and_take_one(int *result)
 TEST_F(full, waiting_pkey_mprotect_does_not_count)
 {
 	static struct hold hold;
-	int i, pkey = 0, found = 0;
+	int i, pkey = 0, found = 0, clean = 0;
 
 	ASSERT_TRUE(hold_start(&hold));
 	for (i = 0; i < NR_HOLDS && found < ENOUGH_HOLDS; i++) {
 		if (beside_waiter(&hold, free_two_and_take_one, &pkey)) {
 			found++;
-			EXPECT_EQ(KEY, pkey);
+			clean += pkey == KEY;
 		}
 		/* Both are allocated again, whichever came first. */
 		sys_pkey_alloc(0, 0);
@@ -1282,8 +1284,9 @@ TEST_F(full, waiting_pkey_mprotect_does_not_count)
 	ASSERT_TRUE(hold_stop(&hold));
 	/* G1: if the calls had waited too, the wait would have been over each time. */
 	if (!found && hold.seen < NR_HOLDS / 4)
-		SKIP(return, "pkey_mprotect() was not seen waiting");
+		SKIP(return, "the race did not happen: pkey_mprotect() was not seen waiting");
 	EXPECT_LT(0, found);
+	EXPECT_LE(found, 2 * clean);
 }
 
 static void free_key(int *result)
@@ -1295,16 +1298,16 @@ static void free_key(int *result)
 TEST_F(full, key_is_judged_under_mmap_lock)
 {
 	static struct hold hold;
-	int i, ret = 0, found = 0;
+	int i, ret = 0, found = 0, refused = 0;
 
 	ASSERT_TRUE(hold_start(&hold));
 	for (i = 0; i < NR_HOLDS && found < ENOUGH_HOLDS; i++) {
 		if (beside_waiter(&hold, free_key, &ret)) {
 			found++;
 			EXPECT_EQ(0, ret);
-			EXPECT_EQ(EINVAL, hold.error);
-			EXPECT_EQ(0, pkey_of(hold.page));
-			EXPECT_TRUE(pkey_state_is(KEY, "clean"));
+			refused += hold.error == EINVAL;
+			EXPECT_EQ(hold.error ? 0 : KEY, pkey_of(hold.page));
+			EXPECT_TRUE(pkey_state_is(KEY, hold.error ? "clean" : "mapped"));
 		}
 		sys_pkey_alloc(0, 0);
 		sys_pkey_mprotect(hold.page, pkey_page_size(), RW, 0);
@@ -1312,8 +1315,9 @@ TEST_F(full, key_is_judged_under_mmap_lock)
 	ASSERT_TRUE(hold_stop(&hold));
 	/* G1: if the calls had waited too, the wait would have been over each time. */
 	if (!found && hold.seen < NR_HOLDS / 4)
-		SKIP(return, "pkey_mprotect() was not seen waiting");
+		SKIP(return, "the race did not happen: pkey_mprotect() was not seen waiting");
 	EXPECT_LT(0, found);
+	EXPECT_LE(found, 2 * refused);
 }
 
 /* A thread whose calls of pkey_mprotect() all fail. */
@@ -1372,7 +1376,7 @@ TEST_F(full, refused_pkey_mprotect_of_read_only_file)
 	int fd = open("/proc/self/exe", O_RDONLY);
 	void *page = pkey_mmap(NULL, pkey_page_size(), PROT_READ, MAP_SHARED, fd);
 
-	ASSERT_NE(NULL, page);
+	ASSERT_TRUE(!!page);
 	choose_beside_refused(_metadata, page, EACCES);
 }
 
@@ -1417,7 +1421,7 @@ TEST_F(full, key_freed_meanwhile_goes_to_all_or_none)
 	pthread_t thread;
 	int i, ret, round;
 
-	ASSERT_NE(NULL, parts);
+	ASSERT_TRUE(!!parts);
 	ASSERT_EQ(0, pthread_create(&thread, NULL, free_key_when_told, &freer));
 	for (round = 0; round < 400; round++) {
 		for (i = 0; i < NR_PARTS; i += 2)

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "../kselftest_harness.h"
+#include "pkey_birth.h"
 #include "pkey_holder.h"
 #include "pkey_util.h"
 
@@ -388,18 +389,6 @@ TEST_F(full, forked_child_keeps_rights)
 	EXPECT_CHILD_PASSED(pid);
 }
 
-static void *pkru_thread(void *arg)
-{
-	*(uint32_t *)arg = rdpkru();
-	return NULL;
-}
-
-static int pkru_process(void *arg)
-{
-	pkru_thread(arg);
-	return 0;
-}
-
 /* E2: rights to a key that was re-issued before are as good as others. */
 TEST_F(full, new_tasks_have_rights_to_reissued_key)
 {
@@ -475,205 +464,27 @@ TEST_F(none_used, first_use_takes_no_rights)
 	EXPECT_EQ(1, holder.result);
 }
 
-/*
- * A re-issue that goes on and on, in a thread of its own. Two counters tell the
- * others, who cannot stop it, what has happened: re-issues up to number @end
- * have been completed; those after number @begin have not begun. So a task that
- *
- *	opens the key, reads @begin, ..., reads @end, reads PKRU
- *
- * must find the key closed if @end is greater than @begin was.
- */
-static struct {
-	pthread_t thread;
-	unsigned int begin;
-	unsigned int end;
-	bool stop;
-	int failed;
-} endless;
-
-static void *reissue_endlessly(void *arg)
+static bool reissue(unsigned int rights)
 {
-	while (!LOAD(endless.stop)) {
-		ADD(endless.begin, 1);
-		if (!pkey_reissue(KEY))
-			endless.failed++;
-		ADD(endless.end, 1);
-	}
-	return NULL;
-}
-
-static bool start_endless(void)
-{
-	endless.stop = false;
-	return !pthread_create(&endless.thread, NULL, reissue_endlessly, NULL);
-}
-
-/* Has a re-issue been completed that had not begun when @begin was read? */
-static bool endless_hit(unsigned int begin)
-{
-	return (int)(LOAD(endless.end) - begin) > 0;
-}
-
-/* Gives how many times the re-issue failed. */
-static int stop_endless(void)
-{
-	STORE(endless.stop, true);
-	pthread_join(endless.thread, NULL);
-	return endless.failed;
-}
-
-/*
- * Births: the creator opens the key and creates a task while another thread
- * re-issues the key, once. Whoever is created has no rights when the re-issue
- * is over. The race is for the moment between the copy of PKRU and the end of
- * clone(); the other thread begins a little later each time, up to about the
- * time that clone() takes.
- */
-#define NR_BIRTHS	128
-#define NR_DELAYS	64
-#define DELAY_STEP	300
-
-enum birth_kind {
-	BIRTH_THREAD,
-	BIRTH_PROCESS,
-	BIRTH_FORK,
-};
-
-/* A key that is freed as soon as the other has been re-issued. */
-#define MARK		9
-
-struct birth {
-	pthread_t other;
-	/* The other thread has round @go to do, and has done round @done. */
-	unsigned int go;
-	unsigned int done;
-	int failed;
-	/* What the new task finds; it may not share the rest. */
-	struct {
-		uint32_t pkru;
-		bool after_reissue;
-		/* Cleared by the kernel when a thread is gone. */
-		unsigned int tid;
-	} *task;
-};
-
-static void *reissue_once_a_round(void *arg)
-{
-	struct birth *birth = arg;
-	unsigned int round = 0;
-	int i;
-
-	while (round < NR_BIRTHS) {
-		pkey_wait_while(&birth->go, round);
-		for (i = 0; i < (int)(round % NR_DELAYS * DELAY_STEP); i++)
-			asm volatile("pause");
-		if (!pkey_reissue(KEY))
-			birth->failed++;
-		/* The child of fork() finds that in its copy of the keys. */
-		if (sys_pkey_free(MARK))
-			birth->failed++;
-		pkey_set_and_wake(&birth->done, ++round);
-	}
-	return NULL;
-}
-
-static int birth_run(void *arg)
-{
-	struct birth *birth = arg;
-
-	pkey_wait_while(&birth->done, birth->go - 1);
-	birth->task->pkru = rdpkru();
-	birth->task->after_reissue = true;
-	return 0;
-}
-
-/* In its own copy of the memory: the keys are what they were at the fork. */
-static void birth_run_forked(struct birth *birth)
-{
-	birth->task->pkru = rdpkru();
-	birth->task->after_reissue = !!sys_pkey_free(MARK);
-}
-
-/* Creates a task and waits until it is gone. */
-static bool give_birth(enum birth_kind kind, char *stack, struct birth *birth)
-{
-	const int thread_flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND |
-				 CLONE_THREAD | CLONE_SYSVSEM | CLONE_CHILD_CLEARTID;
-	pid_t pid;
-
-	switch (kind) {
-	case BIRTH_THREAD:
-		birth->task->tid = 1;
-		pid = clone(birth_run, stack, thread_flags, birth, NULL, NULL,
-			    &birth->task->tid);
-		if (pid > 0)
-			pkey_wait_while(&birth->task->tid, 1);
-		return pid > 0;
-	case BIRTH_PROCESS:
-		pid = clone(birth_run, stack, CLONE_VM | SIGCHLD, birth);
-		return pid > 0 && pkey_wait_for(pid) == 0;
-	case BIRTH_FORK:
-		pid = fork();
-		if (!pid) {
-			birth_run_forked(birth);
-			_exit(0);
-		}
-		return pid > 0 && pkey_wait_for(pid) == 0;
-	}
-	return false;
-}
-
-FIXTURE(birth)
-{
-	struct birth birth;
-	char *stack;
-};
-
-FIXTURE_VARIANT(birth)
-{
-	enum birth_kind kind;
-};
-
-FIXTURE_VARIANT_ADD(birth, thread) { .kind = BIRTH_THREAD };
-FIXTURE_VARIANT_ADD(birth, process) { .kind = BIRTH_PROCESS };
-FIXTURE_VARIANT_ADD(birth, fork) { .kind = BIRTH_FORK };
-
-FIXTURE_SETUP(birth)
-{
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
-
-	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
-	self->birth.task = pkey_map_shared(sizeof(*self->birth.task));
-	ASSERT_TRUE(!!self->birth.task);
-	self->stack = pkey_map_stack();
-	ASSERT_TRUE(!!self->stack);
-}
-
-FIXTURE_TEARDOWN(birth)
-{
+	return pkey_reissue_with_rights(KEY, rights);
 }
 
 /* F4, E1, E2: no task is born with rights that were taken meanwhile. */
 TEST_F(birth, brings_no_rights_back)
 {
-	int i, hits = 0, with_rights = 0, changed = 0;
 	const uint32_t both = PKEY_RIGHTS_MASK << 2 * KEY | PKEY_RIGHTS_MASK << 2 * MARK;
+	int i, hits = 0, with_rights = 0, changed = 0;
 	struct birth *birth = &self->birth;
 	uint32_t pkru;
 
-	ASSERT_EQ(0, pthread_create(&birth->other, NULL, reissue_once_a_round, birth));
+	ASSERT_TRUE(birth_start(birth, reissue));
 	for (i = 0; i < NR_BIRTHS; i++) {
 		pkru = pkru_patterns[i % ARRAY_SIZE(pkru_patterns)] & ~both;
-		wrpkru(pkru);
-		pkey_set_and_wake(&birth->go, i + 1);
-		ASSERT_TRUE(give_birth(variant->kind, self->stack, birth));
-		pkey_wait_while(&birth->done, i);
+		ASSERT_TRUE(birth_round(birth, variant->kind, i + 1, pkru, 0));
 		ASSERT_EQ(MARK, sys_pkey_alloc(0, 0));
 		if ((birth->task->pkru & ~both) != pkru)
 			changed++;
-		if (!birth->task->after_reissue)
+		if (!birth->task->after_call)
 			continue;
 		hits++;
 		if (!pkru_denies(birth->task->pkru, KEY))
@@ -684,7 +495,7 @@ TEST_F(birth, brings_no_rights_back)
 	ASSERT_EQ(0, with_rights);
 	ASSERT_EQ(0, changed);
 	if (!hits)
-		SKIP(return, "no task was born after a re-issue");
+		SKIP(return, "the race did not happen: no task was born after a re-issue");
 }
 
 /* Each round lasts until a re-issue has come and gone. */
@@ -701,7 +512,7 @@ TEST_F(full, no_rights_after_reissue_in_any_round)
 	unsigned int begin;
 	bool hit;
 
-	ASSERT_TRUE(start_endless());
+	ASSERT_TRUE(endless_start(reissue, 0));
 	for (i = 0; i < NR_ROUNDS; i++) {
 		opened = pkru_without(pkru_patterns[i % ARRAY_SIZE(pkru_patterns)], KEY);
 		wrpkru(opened);
@@ -719,7 +530,7 @@ TEST_F(full, no_rights_after_reissue_in_any_round)
 		if (!pkru_denies(pkru, KEY))
 			with_rights++;
 	}
-	EXPECT_EQ(0, stop_endless());
+	EXPECT_EQ(0, endless_stop());
 	EXPECT_EQ(0, with_rights);
 	EXPECT_EQ(0, changed);
 }
@@ -798,7 +609,7 @@ TEST_F(full, rivals_have_the_rights_they_ask_for)
 	ASSERT_LT(0, taken);
 	ASSERT_EQ(NR_WANTED, pkey_take_all(NULL));
 	if (!overlaps)
-		SKIP(return, "no two calls ever overlapped");
+		SKIP(return, "the race did not happen: no two calls overlapped");
 }
 
 /*
@@ -1040,7 +851,7 @@ TEST_F(full, overtaken_alloc_of_one_key)
 	ASSERT_TRUE(run_takers(NR_TAKES, take_all_but_one, KEY, KEY));
 	ASSERT_EQ(0, takers.wrong);
 	if (!takers.overtaken)
-		SKIP(return, "no key was issued twice in a round");
+		SKIP(return, "the race did not happen: no key was issued twice in a round");
 }
 
 static void free_all(void)
@@ -1057,7 +868,7 @@ TEST_F(full, overtaken_alloc_of_all_keys)
 	ASSERT_TRUE(run_takers(NR_TAKES, free_all, 1, PKEY_MAX));
 	ASSERT_EQ(0, takers.wrong);
 	if (!takers.overtaken)
-		SKIP(return, "no key was issued twice in a round");
+		SKIP(return, "the race did not happen: no key was issued twice in a round");
 }
 
 static void prepare_nothing(void)
@@ -1081,7 +892,7 @@ TEST_F(none_used, overtaken_first_alloc)
 		}
 	}
 	if (!*overtaken)
-		SKIP(return, "no key was issued twice in a round");
+		SKIP(return, "the race did not happen: no key was issued twice in a round");
 }
 
 /*
@@ -1102,7 +913,7 @@ static bool thread_takes_rights(void *(*reissuer)(void *), int pkey)
 	return done && pkru_denies(pkru, pkey) && !pkru_without(pkru, pkey);
 }
 
-/* What a program finds after execve(), before it does anything. */
+/* The state of a program after execve(), before it does anything. */
 struct report {
 	uint32_t pkru;
 	int nr;
@@ -1134,7 +945,7 @@ static int exec_report(void *arg)
 /* The task that does it has a thread that re-issues, until execve() ends it. */
 static int exec_report_beside_reissue(void *arg)
 {
-	if (!start_endless())
+	if (!endless_start(reissue, 0))
 		return 1;
 
 	while (LOAD(endless.end) < 10)
@@ -1152,23 +963,19 @@ TEST_F(full, execve_meanwhile)
 	int i, k, fds[2];
 	pid_t pid;
 
-	ASSERT_TRUE(start_endless());
+	ASSERT_TRUE(endless_start(reissue, 0));
 	for (i = 0; i < NR_EXECS; i++) {
 		wrpkru(0);
 		ASSERT_EQ(0, pipe(fds));
-		pid = pkey_clone(exec_report, &fds[1], CLONE_VM | SIGCHLD | (i & 1 ? CLONE_VFORK : 0));
-		ASSERT_LE(0, pid);
-		ASSERT_EQ((ssize_t)sizeof(report), read(fds[0], &report, sizeof(report)));
-		EXPECT_CHILD_PASSED(pid);
-		close(fds[0]);
-		close(fds[1]);
+		pid = start_process(exec_report, &fds[1], i & 1 ? CLONE_VFORK : 0);
+		ASSERT_TRUE(read_report(pid, fds, &report, sizeof(report)));
 		EXPECT_EQ(pkru_at_start, report.pkru);
 		EXPECT_TRUE(report.lost_rights);
 		ASSERT_EQ(PKEY_MAX, report.nr);
 		for (k = 0; k < report.nr; k++)
 			EXPECT_EQ(k + 1, report.keys[k]);
 	}
-	EXPECT_EQ(0, stop_endless());
+	EXPECT_EQ(0, endless_stop());
 }
 
 /* F4, E3: execve() may end the thread that is re-issuing a key. */
@@ -1186,10 +993,7 @@ TEST_F(full, execve_ends_reissue)
 			wrpkru(0);
 			_exit(exec_report_beside_reissue(&fds[1]));
 		}
-		ASSERT_EQ((ssize_t)sizeof(report), read(fds[0], &report, sizeof(report)));
-		EXPECT_CHILD_PASSED(pid);
-		close(fds[0]);
-		close(fds[1]);
+		ASSERT_TRUE(read_report(pid, fds, &report, sizeof(report)));
 		EXPECT_EQ(pkru_at_start, report.pkru);
 		EXPECT_EQ(PKEY_MAX, report.nr);
 		EXPECT_TRUE(report.lost_rights);
@@ -1227,13 +1031,13 @@ TEST_F(full, fork_meanwhile)
 {
 	int i;
 
-	ASSERT_TRUE(start_endless());
+	ASSERT_TRUE(endless_start(reissue, 0));
 	for (i = 0; i < NR_FORKS; i++) {
 		IN_CHILD {
 			EXPECT_TRUE(keys_work_in_child());
 		}
 	}
-	EXPECT_EQ(0, stop_endless());
+	EXPECT_EQ(0, endless_stop());
 }
 
 /* F4: a process with holders of all kinds may end while a key is re-issued. */
@@ -1250,7 +1054,7 @@ TEST_F(full, exit_meanwhile)
 				holders[h].doing = doing[h];
 				ASSERT_TRUE(holder_start(&holders[h]));
 			}
-			ASSERT_TRUE(start_endless());
+			ASSERT_TRUE(endless_start(reissue, 0));
 			while (LOAD(endless.end) < 10)
 				sched_yield();
 		}
@@ -1258,26 +1062,6 @@ TEST_F(full, exit_meanwhile)
 	/* The keys of this process have not changed. */
 	EXPECT_EQ(-1, sys_pkey_alloc(0, 0));
 	EXPECT_EQ(ENOSPC, errno);
-}
-
-/* A holder that opens the key and ends, over and over. */
-static int open_and_exit(void *arg)
-{
-	wrpkru(0);
-	return 0;
-}
-
-static void *exit_endlessly(void *arg)
-{
-	const struct holder *holder = arg;
-	char *stack = pkey_map_stack();
-	pid_t pid;
-
-	while (stack && !LOAD(holder->go)) {
-		pid = clone(open_and_exit, stack, CLONE_VM | SIGCHLD, NULL);
-		waitpid(pid, NULL, __WALL);
-	}
-	return NULL;
 }
 
 /* F4: tasks come and go; the one that stays loses its rights none the less. */

@@ -16,11 +16,16 @@
 #include <ucontext.h>
 
 #include "../kselftest_harness.h"
+#include "pkey_birth.h"
 #include "pkey_holder.h"
 #include "pkey_prctl.h"
 
 /* The argument that makes this program report its state instead of testing. */
 #define REPORT_ARG	"--report-to-fd"
+
+/* The argument that makes it end with a status that tells its scope. */
+#define SCOPE_ARG	"--end-with-scope"
+#define STATUS_OF(_scope)	(40 + (_scope))
 
 /* The key whose rights the tests set, where one is enough. */
 #define KEY		7
@@ -30,6 +35,8 @@
 
 /* PKRU as execve() left it for this program, before anything changed it. */
 static uint32_t pkru_at_start;
+
+static char path_of_this[512];
 
 static unsigned int rights_in(uint32_t pkru, int pkey)
 {
@@ -596,7 +603,7 @@ TEST_F(full, threads_of_another_process)
 	}
 }
 
-/* What a task is to do, and how it went. */
+/* One call that a task makes, and whether it had the effect. */
 struct call {
 	int pkey;
 	unsigned int rights;
@@ -716,18 +723,6 @@ TEST_F(full, vfork_child_and_parent)
 	}
 }
 
-static void *pkru_thread(void *arg)
-{
-	*(uint32_t *)arg = rdpkru();
-	return NULL;
-}
-
-static int pkru_process(void *arg)
-{
-	pkru_thread(arg);
-	return 0;
-}
-
 /* E2: a task that is created after the call has the rights of its creator. */
 TEST_F(full, tasks_created_later)
 {
@@ -788,7 +783,7 @@ enum { MAIN, SECOND, WITNESS_THREAD, WITNESS_PROCESS, NR_PARTIES };
 static struct {
 	pthread_t thread, witness;
 	pid_t witness_process;
-	/* What the second thread does. */
+	/* The call of the second thread. */
 	void (*second_call)(unsigned int round);
 	int result;
 
@@ -804,12 +799,6 @@ static struct {
 	unsigned int overlaps;
 	uint32_t pkru[NR_PARTIES];
 } duel;
-
-static void delay(unsigned int steps)
-{
-	while (steps--)
-		asm volatile("pause");
-}
 
 static void duel_call_begin(void)
 {
@@ -960,7 +949,7 @@ TEST_F(full, two_calls_with_one_key)
 	EXPECT_EQ(0, changed);
 	TH_LOG("%u overlaps, %d and %d rounds won", duel.overlaps, won[0], won[1]);
 	if (!duel.overlaps)
-		SKIP(return, "no two calls ever overlapped");
+		SKIP(return, "the race did not happen: no two calls overlapped");
 }
 
 static void second_sets_next_key(unsigned int round)
@@ -991,7 +980,7 @@ TEST_F(full, two_calls_with_two_keys)
 	ASSERT_TRUE(duel_stop());
 	EXPECT_EQ(0, wrong);
 	if (!duel.overlaps)
-		SKIP(return, "no two calls ever overlapped");
+		SKIP(return, "the race did not happen: no two calls overlapped");
 }
 
 static void second_sets_read_only(unsigned int round)
@@ -1042,7 +1031,7 @@ TEST_F(full, call_against_reissue)
 	EXPECT_EQ(0, changed);
 	TH_LOG("call before %d, after %d, refused %d", before, after, refused);
 	if (!duel.overlaps)
-		SKIP(return, "no two calls ever overlapped");
+		SKIP(return, "the race did not happen: no two calls overlapped");
 }
 
 static void second_reissues_next_key(unsigned int round)
@@ -1075,7 +1064,42 @@ TEST_F(full, call_against_reissue_of_other_key)
 	ASSERT_TRUE(duel_stop());
 	EXPECT_EQ(0, wrong);
 	if (!duel.overlaps)
-		SKIP(return, "no two calls ever overlapped");
+		SKIP(return, "the race did not happen: no two calls overlapped");
+}
+
+static void *open_until_refused(void *arg)
+{
+	unsigned int *calls = arg;
+
+	while (!pkey_raw_prctl(PR_PKEY_SET_RIGHTS, KEY, 0, 0))
+		pkey_set_and_wake(calls, 1);
+	return NULL;
+}
+
+/*
+ * I1, D1: the call against pkey_free(), after which execute-only memory takes the key.
+ * The call comes before the pkey_free(), or is refused: it does not open the memory.
+ */
+TEST_F(full, call_against_execute_only_memory)
+{
+	unsigned int round, calls;
+	pthread_t thread;
+	char *code;
+
+	for (round = 1; round <= 32; round++) {
+		/* An address space keeps its execute-only key: each round has its own. */
+		IN_CHILD {
+			calls = 0;
+			code = pkey_map_code(PROT_READ | PROT_EXEC);
+			ASSERT_TRUE(!!code);
+			ASSERT_EQ(0, pthread_create(&thread, NULL, open_until_refused, &calls));
+			pkey_wait_while(&calls, 0);
+			ASSERT_EQ(0, sys_pkey_free(KEY));
+			ASSERT_EQ(0, sys_mprotect(code, pkey_page_size(), PROT_EXEC));
+			ASSERT_EQ(0, pthread_join(thread, NULL));
+			EXPECT_TRUE(pkey_refused(PKEY_READ, code, KEY));
+		}
+	}
 }
 
 static void second_allocates(unsigned int round)
@@ -1118,60 +1142,15 @@ TEST_F(full, two_allocs_of_one_key_in_scope_process)
 	EXPECT_EQ(0, wrong);
 	TH_LOG("%u overlaps, both calls returned the key %d times", duel.overlaps, both);
 	if (!duel.overlaps)
-		SKIP(return, "no two calls ever overlapped");
+		SKIP(return, "the race did not happen: no two calls overlapped");
 }
 
-/*
- * A thread that makes the call on and on. Two counters tell the others, who cannot
- * stop it, what has happened: calls up to number @end have returned; those after
- * number @begin have not begun. The call gives the rights @rights. So a task that
- *
- *	sets other rights itself, reads @begin, ..., reads @end, reads PKRU
- *
- * must find the rights of the call if @end is greater than @begin was.
- */
-static struct {
-	pthread_t thread;
-	unsigned int rights;
-	unsigned int begin;
-	unsigned int end;
-	bool stop;
-	int failed;
-} endless;
-
-static void *set_endlessly(void *arg)
+static bool set_here(unsigned int rights)
 {
-	while (!LOAD(endless.stop)) {
-		ADD(endless.begin, 1);
-		if (pkey_set_rights_everywhere(KEY, endless.rights))
-			endless.failed++;
-		ADD(endless.end, 1);
-	}
-	return NULL;
+	return !pkey_set_rights_everywhere(KEY, rights);
 }
 
-static bool start_endless(unsigned int rights)
-{
-	endless.stop = false;
-	endless.rights = rights;
-	return !pthread_create(&endless.thread, NULL, set_endlessly, NULL);
-}
-
-/* Has a call returned that had not begun when @begin was read? */
-static bool endless_hit(unsigned int begin)
-{
-	return (int)(LOAD(endless.end) - begin) > 0;
-}
-
-/* Gives how many calls failed. */
-static int stop_endless(void)
-{
-	STORE(endless.stop, true);
-	pthread_join(endless.thread, NULL);
-	return endless.failed;
-}
-
-/* What a task does while calls come. */
+/* A task does one of these while calls come. */
 enum between {
 	NOTHING,
 	YIELD,
@@ -1179,10 +1158,6 @@ enum between {
 	SIGNAL,
 	NR_BETWEEN,
 };
-
-static void ignore_signal(int sig)
-{
-}
 
 /* Rounds in which the calling task did not have the rights of the call. */
 static int rounds_without(enum between between, unsigned int rights, int *changed)
@@ -1224,148 +1199,12 @@ TEST_F(full, calls_on_and_on)
 
 	signal(SIGUSR2, ignore_signal);
 	for (rights = 0; rights <= PKEY_RIGHTS_MASK; rights++) {
-		ASSERT_TRUE(start_endless(rights));
+		ASSERT_TRUE(endless_start(set_here, rights));
 		for (between = NOTHING; between < NR_BETWEEN; between++)
 			EXPECT_EQ(0, rounds_without(between, rights, &changed));
-		EXPECT_EQ(0, stop_endless());
+		EXPECT_EQ(0, endless_stop());
 	}
 	EXPECT_EQ(0, changed);
-}
-
-/*
- * Births (I2): the creator closes the key and creates a task while another thread
- * grants it, once. The new task has the rights when the call is over. The race is for
- * the moment between the copy of PKRU and the end of clone(); the other thread
- * begins a little later each time, up to about the time that clone() takes.
- */
-#define NR_BIRTHS		128
-#define NR_BIRTH_DELAYS		64
-#define BIRTH_DELAY_STEP	300
-
-enum birth_kind {
-	BIRTH_THREAD,
-	BIRTH_PROCESS,
-	BIRTH_FORK,
-};
-
-/* A key that is freed as soon as the rights to the other have been set. */
-#define MARK		9
-
-struct birth {
-	pthread_t other;
-	/* The other thread has round @go to do, and has done round @done. */
-	unsigned int go;
-	unsigned int done;
-	int failed;
-	/* What the new task finds; a child of fork() shares nothing else. */
-	struct {
-		uint32_t pkru;
-		bool after_call;
-		/* Cleared by the kernel when a thread is gone. */
-		unsigned int tid;
-	} *task;
-};
-
-static unsigned int birth_rights(unsigned int round)
-{
-	return round % 4;
-}
-
-static void *set_once_a_round(void *arg)
-{
-	struct birth *birth = arg;
-	unsigned int round = 0;
-
-	while (round < NR_BIRTHS) {
-		pkey_wait_while(&birth->go, round);
-		delay(round % NR_BIRTH_DELAYS * BIRTH_DELAY_STEP);
-		if (pkey_set_rights_everywhere(KEY, birth_rights(round + 1)))
-			birth->failed++;
-		/* The child of fork() finds this in its copy of the keys. */
-		if (sys_pkey_free(MARK))
-			birth->failed++;
-		pkey_set_and_wake(&birth->done, ++round);
-	}
-	return NULL;
-}
-
-static int birth_run(void *arg)
-{
-	struct birth *birth = arg;
-
-	pkey_wait_while(&birth->done, birth->go - 1);
-	birth->task->pkru = rdpkru();
-	birth->task->after_call = true;
-	return 0;
-}
-
-/* Creates a task and waits until it is gone. */
-static bool give_birth(enum birth_kind kind, char *stack, struct birth *birth)
-{
-	const int thread_flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND |
-				 CLONE_THREAD | CLONE_SYSVSEM | CLONE_CHILD_CLEARTID;
-	pid_t pid;
-
-	switch (kind) {
-	case BIRTH_THREAD:
-		birth->task->tid = 1;
-		pid = clone(birth_run, stack, thread_flags, birth, NULL, NULL,
-			    &birth->task->tid);
-		if (pid > 0)
-			pkey_wait_while(&birth->task->tid, 1);
-		return pid > 0;
-	case BIRTH_PROCESS:
-		pid = clone(birth_run, stack, CLONE_VM | SIGCHLD, birth);
-		return pid > 0 && pkey_wait_for(pid) == 0;
-	case BIRTH_FORK:
-		pid = fork();
-		if (!pid) {
-			birth->task->pkru = rdpkru();
-			birth->task->after_call = !!sys_pkey_free(MARK);
-			_exit(0);
-		}
-		return pid > 0 && pkey_wait_for(pid) == 0;
-	}
-	return false;
-}
-
-FIXTURE(birth)
-{
-	struct birth birth;
-	char *stack;
-};
-
-FIXTURE_VARIANT(birth)
-{
-	enum birth_kind kind;
-};
-
-FIXTURE_VARIANT_ADD(birth, thread) {
-	.kind = BIRTH_THREAD,
-};
-
-FIXTURE_VARIANT_ADD(birth, process) {
-	.kind = BIRTH_PROCESS,
-};
-
-FIXTURE_VARIANT_ADD(birth, fork) {
-	.kind = BIRTH_FORK,
-};
-
-FIXTURE_SETUP(birth)
-{
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
-
-	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
-	self->birth.task = pkey_map_shared(sizeof(*self->birth.task));
-	ASSERT_TRUE(!!self->birth.task);
-	self->stack = pkey_map_stack();
-	ASSERT_TRUE(!!self->stack);
-}
-
-FIXTURE_TEARDOWN(birth)
-{
 }
 
 /* I2: no task is born without the rights that were set meanwhile. */
@@ -1377,14 +1216,13 @@ TEST_F(birth, has_exactly_these_rights)
 	unsigned int rights;
 	uint32_t pkru;
 
-	ASSERT_EQ(0, pthread_create(&birth->other, NULL, set_once_a_round, birth));
+	ASSERT_TRUE(birth_start(birth, set_here));
 	for (i = 1; i <= NR_BIRTHS; i++) {
-		rights = birth_rights(i);
+		rights = i % 4;
 		pkru = pkru_patterns[i % ARRAY_SIZE(pkru_patterns)] & ~both;
-		wrpkru(pkru_with_rights(pkru, KEY, rights ^ PKEY_RIGHTS_MASK));
-		pkey_set_and_wake(&birth->go, i);
-		ASSERT_TRUE(give_birth(variant->kind, self->stack, birth));
-		pkey_wait_while(&birth->done, i - 1);
+		ASSERT_TRUE(birth_round(birth, variant->kind, i,
+					pkru_with_rights(pkru, KEY, rights ^ PKEY_RIGHTS_MASK),
+					rights));
 		EXPECT_EQ(rights, rights_in(rdpkru(), KEY));
 		ASSERT_EQ(MARK, sys_pkey_alloc(0, 0));
 		if ((birth->task->pkru & ~both) != pkru)
@@ -1400,14 +1238,14 @@ TEST_F(birth, has_exactly_these_rights)
 	ASSERT_EQ(0, wrong);
 	ASSERT_EQ(0, changed);
 	if (!hits)
-		SKIP(return, "no task was born after a call");
+		SKIP(return, "the race did not happen: no task was born after a call");
 }
 
 /*
  * fork(), execve() and exit() (I2, I6)
  */
 
-/* What a program finds after execve(), before it does anything. */
+/* The state of a program after execve(), before it does anything. */
 struct report {
 	uint32_t pkru;
 	int scope;
@@ -1445,18 +1283,6 @@ static int exec_report(const char *path, int fd)
 	return 1;
 }
 
-/* Gives the report of the program that the child @pid executes, with @fds its pipe. */
-static bool read_report(pid_t pid, int *fds, struct report *report)
-{
-	bool done;
-
-	close(fds[1]);
-	done = pid > 0 && read(fds[0], report, sizeof(*report)) == (ssize_t)sizeof(*report);
-	done = pid > 0 && !pkey_wait_for(pid) && done;
-	close(fds[0]);
-	return done;
-}
-
 static int exec_report_process(void *arg)
 {
 	const int *fd = arg;
@@ -1473,22 +1299,18 @@ TEST_F(full, execve_meanwhile)
 	int i, fds[2];
 	pid_t pid;
 
-	ASSERT_TRUE(start_endless(0));
+	ASSERT_TRUE(endless_start(set_here, 0));
 	for (i = 0; i < NR_EXECS; i++) {
 		wrpkru(0x33333330);
 		ASSERT_EQ(0, pipe(fds));
 		pid = start_process(exec_report_process, &fds[1], i & 1 ? CLONE_VFORK : 0);
-		ASSERT_LE(0, pid);
-		ASSERT_EQ((ssize_t)sizeof(report), read(fds[0], &report, sizeof(report)));
-		ASSERT_EQ(0, pkey_wait_for(pid));
-		close(fds[0]);
-		close(fds[1]);
+		ASSERT_TRUE(read_report(pid, fds, &report, sizeof(report)));
 		EXPECT_EQ(pkru_at_start, report.pkru);
 		EXPECT_EQ(PR_PKEY_SCOPE_THREAD, report.scope);
 		EXPECT_EQ(PKEY_MAX, report.nr);
 		EXPECT_TRUE(report.set_reaches_threads);
 	}
-	EXPECT_EQ(0, stop_endless());
+	EXPECT_EQ(0, endless_stop());
 }
 
 /* I2, E3: execve() that ends the thread which makes the calls. */
@@ -1503,13 +1325,13 @@ TEST_F(full, execve_ends_calls)
 		pid = fork();
 		ASSERT_LE(0, pid);
 		if (!pid) {
-			if (!start_endless(i % 4))
+			if (!endless_start(set_here, i % 4))
 				_exit(1);
 			while (LOAD(endless.end) < 10)
 				sched_yield();
 			_exit(exec_report("/proc/self/exe", fds[1]));
 		}
-		ASSERT_TRUE(read_report(pid, fds, &report));
+		ASSERT_TRUE(read_report(pid, fds, &report, sizeof(report)));
 		EXPECT_EQ(pkru_at_start, report.pkru);
 		EXPECT_EQ(PKEY_MAX, report.nr);
 		EXPECT_TRUE(report.set_reaches_threads);
@@ -1524,7 +1346,7 @@ TEST_F(full, fork_meanwhile)
 	pid_t pid;
 	int i;
 
-	ASSERT_TRUE(start_endless(PKEY_DISABLE_WRITE));
+	ASSERT_TRUE(endless_start(set_here, PKEY_DISABLE_WRITE));
 	for (i = 0; i < NR_FORKS; i++) {
 		pid = fork();
 		ASSERT_LE(0, pid);
@@ -1532,7 +1354,7 @@ TEST_F(full, fork_meanwhile)
 			_exit(!thread_sets_rights(KEY) || !thread_sets_rights(1));
 		EXPECT_EQ(0, pkey_wait_for(pid));
 	}
-	EXPECT_EQ(0, stop_endless());
+	EXPECT_EQ(0, endless_stop());
 }
 
 /* I2: a process that ends in the middle, with tasks of all kinds. */
@@ -1554,7 +1376,7 @@ TEST_F(full, exit_meanwhile)
 				if (!holder_start(&holders[h]))
 					_exit(1);
 			}
-			if (!start_endless(i % 4))
+			if (!endless_start(set_here, i % 4))
 				_exit(1);
 			while (LOAD(endless.end) < 10)
 				sched_yield();
@@ -1564,25 +1386,6 @@ TEST_F(full, exit_meanwhile)
 	}
 	/* Nothing has changed here. */
 	EXPECT_EQ(0x33333330, rdpkru());
-}
-
-/* A task that shares memory and ends at once. */
-static int exit_at_once(void *arg)
-{
-	return 0;
-}
-
-static void *exit_endlessly(void *arg)
-{
-	const struct holder *holder = arg;
-	char *stack = pkey_map_stack();
-	pid_t pid;
-
-	while (stack && !LOAD(holder->go)) {
-		pid = clone(exit_at_once, stack, CLONE_VM | SIGCHLD, NULL);
-		waitpid(pid, NULL, __WALL);
-	}
-	return NULL;
 }
 
 /* I2: tasks come and go; the one that stays is reached all the same. */
@@ -1613,15 +1416,8 @@ TEST_F(full, tasks_that_exit_hide_no_other)
  * older.
  */
 
-/* Where the registers begin, from what fpregs points to. */
-#ifdef __x86_64__
-#define FX_OFFSET	0
-#else
-#define FX_OFFSET	112
-#endif
-
 struct frame_plan {
-	/* What is called in the handler: nothing if NULL. */
+	/* The handler calls it, if it is not NULL. */
 	bool (*call)(unsigned int rights);
 	unsigned int rights;
 	/* The bits that the handler changes in the frame. */
@@ -1640,11 +1436,6 @@ static struct {
 	uint32_t pkru_outside;
 	pid_t child;
 } frames;
-
-static bool set_here(unsigned int rights)
-{
-	return !pkey_set_rights_everywhere(KEY, rights);
-}
 
 static bool set_twice_here(unsigned int rights)
 {
@@ -1680,20 +1471,13 @@ static bool alloc_in_scope_process(unsigned int rights)
 	return !pkey_set_scope(PR_PKEY_SCOPE_THREAD) && done;
 }
 
-static int send_signal(uint32_t *pkru)
-{
-	return pkey_raw_syscall_pkru(__NR_tgkill, getpid(),
-				     pkey_raw_syscall(__NR_gettid, 0, 0, 0, 0), SIGUSR2, 0,
-				     pkru);
-}
-
 static void on_signal(ucontext_t *ucontext)
 {
 	const struct frame_plan *plan = &frames.plan;
 	int depth = ++frames.depth;
 	char *fpregs;
 
-	if (depth < plan->depth && send_signal(&frames.pkru_outside))
+	if (depth < plan->depth && pkey_raise(SIGUSR2, &frames.pkru_outside))
 		frames.failed++;
 	if (depth == plan->depth && plan->call) {
 		if (!plan->call(plan->rights))
@@ -1719,7 +1503,7 @@ static uint32_t run_frame(const struct frame_plan *plan, int flags, uint32_t pkr
 		frames.failed++;
 
 	wrpkru(pkru);
-	if (send_signal(&after))
+	if (pkey_raise(SIGUSR2, &after))
 		frames.failed++;
 	if (frames.depth < plan->depth)
 		frames.failed++;
@@ -1868,7 +1652,7 @@ TEST_F(frame, changed_by_handler)
 	size_t i;
 
 	if (!(variant->flags & SA_SIGINFO))
-		SKIP(return, "the handler does not get at the frame");
+		SKIP(return, "needs SA_SIGINFO to find the frame");
 
 	for (i = 0; i < NR_FRAMES; i++) {
 		plan.rights = i % 4;
@@ -1881,6 +1665,39 @@ TEST_F(frame, changed_by_handler)
 	}
 }
 
+/* F6, I4: of a key that was re-issued since, only the bits that the handler changed stay. */
+TEST_F(frame, older_than_reissue_and_changed_by_handler)
+{
+	bool (*const calls[])(unsigned int rights) = { alloc_in_scope_process, reissue_and_set };
+	struct frame_plan plan = { .depth = 1 };
+	uint32_t expected, after, bits;
+	size_t c, i;
+
+	if (!(variant->flags & SA_SIGINFO))
+		SKIP(return, "needs SA_SIGINFO to find the frame");
+
+	for (c = 0; c < ARRAY_SIZE(calls); c++) {
+		plan.call = calls[c];
+		for (i = 0; i < NR_FRAMES; i++) {
+			plan.rights = i % 4;
+			plan.change = (uint32_t)(1 + i / 4 % 3) << 2 * KEY;
+			plan.fork = i < 8;
+			bits = (PKEY_RIGHTS_MASK << 2 * KEY) & ~plan.change;
+			expected = ((frame_pkru(i) ^ plan.change) & ~bits) |
+				   (plan.rights << 2 * KEY & bits);
+			after = run_frame(&plan, variant->flags, frame_pkru(i));
+			if (plan.fork && !frames.child)
+				_exit(after != expected);
+			EXPECT_EQ(expected, after) {
+				TH_LOG("rights %u, changed %08x", plan.rights, plan.change);
+			}
+			EXPECT_EQ(0, frames.failed);
+			if (plan.fork)
+				EXPECT_EQ(0, pkey_wait_for(frames.child));
+		}
+	}
+}
+
 /* I4: what the handler changes for another key does not matter, and stays. */
 TEST_F(frame, other_key_changed_by_handler)
 {
@@ -1889,7 +1706,7 @@ TEST_F(frame, other_key_changed_by_handler)
 	size_t i;
 
 	if (!(variant->flags & SA_SIGINFO))
-		SKIP(return, "the handler does not get at the frame");
+		SKIP(return, "needs SA_SIGINFO to find the frame");
 
 	for (i = 0; i < NR_FRAMES; i++) {
 		plan.rights = i % 4;
@@ -2092,7 +1909,7 @@ TEST_F(scope, works_in_forked_child)
 	EXPECT_EQ(0, pkey_wait_for(pid));
 }
 
-/* What a child does before it executes the program that reports. */
+/* A child sets these before it executes the program that reports. */
 struct exec_plan {
 	int scope;
 	bool nobody;
@@ -2116,7 +1933,7 @@ static bool report_of(const char *program, const struct exec_plan *plan, struct 
 			_exit(2);
 		_exit(exec_report(program, fds[1]));
 	}
-	return read_report(pid, fds, report);
+	return read_report(pid, fds, report, sizeof(*report));
 }
 
 /* I6: execve() keeps it, and the new program has what it says. */
@@ -2161,24 +1978,24 @@ static bool copy_file(const char *from, const char *to)
 	return !close(out) && !len;
 }
 
-/* Why no program that gains privileges can be made here; NULL if one can. */
+/* Gives the reason if no program that gains privileges can be made here, or NULL. */
 static const char *no_setuid_program(FIXTURE_DATA(scope) *self)
 {
 	struct statvfs fs;
 
 	if (geteuid())
-		return "only root can make a setuid program that others may execute";
+		return "needs root";
 	if (statvfs("/tmp", &fs) || fs.f_flag & (ST_NOSUID | ST_NOEXEC))
-		return "/tmp is mounted with nosuid or noexec";
+		return "needs a /tmp without the mount options nosuid and noexec";
 
 	snprintf(self->dir, sizeof(self->dir), "/tmp/pkey_rights_XXXXXX");
 	if (!mkdtemp(self->dir)) {
 		self->dir[0] = '\0';
-		return "no directory can be made in /tmp";
+		return "needs the right to make a directory in /tmp";
 	}
 	snprintf(self->program, sizeof(self->program), "%s/program", self->dir);
 	if (chmod(self->dir, 0755) || !copy_file("/proc/self/exe", self->program))
-		return "this program cannot be copied to /tmp";
+		return "needs space in /tmp for a copy of this program";
 	return NULL;
 }
 
@@ -2266,7 +2083,7 @@ TEST_F(scope, privileged_execve_of_vfork_child)
 	ASSERT_EQ(0, pipe(fds));
 	privileged.fd = fds[1];
 	pid = start_process(exec_privileged, &privileged, CLONE_VFORK);
-	ASSERT_TRUE(read_report(pid, fds, &report));
+	ASSERT_TRUE(read_report(pid, fds, &report, sizeof(report)));
 	EXPECT_TRUE(report.secure);
 	EXPECT_EQ(PR_PKEY_SCOPE_THREAD, report.scope);
 	EXPECT_EQ(PR_PKEY_SCOPE_PROCESS, pkey_get_scope());
@@ -2317,37 +2134,48 @@ TEST_F(scope, embedder)
 	EXPECT_EQ(0, pkey_wait_for(pid));
 }
 
-#define NOT_FOUND	127
+/* The status of a child that has found no program to execute. */
+#define NOT_INSTALLED	99
 
-/* Runs a program that is installed beside this one, or in the PATH. */
-static int run_beside(int scope, const char *name, const char *arg)
+/* The output of the last program that run_beside() ran. */
+static char output[8192];
+
+/* Gives the path of a program beside this one, or its name for a search in the PATH. */
+static void find_program(const char *name, char *path, size_t size)
 {
-	char path[512];
+	const char *slash = strrchr(path_of_this, '/');
+	int dir_len = slash ? slash + 1 - path_of_this : 0;
+
+	snprintf(path, size, "%.*s%s", dir_len, path_of_this, name);
+	if (access(path, X_OK))
+		snprintf(path, size, "%s", name);
+}
+
+/* Runs a program that is installed beside this one, or in the PATH. Gives its status. */
+static int run_beside(int scope, const char *name, const char *const *args)
+{
+	int fd = memfd_create("output", 0), status, i;
+	const char *argv[8] = { name };
+	char path[sizeof(path_of_this)];
 	ssize_t len;
-	char *slash;
 	pid_t pid;
 
+	find_program(name, path, sizeof(path));
+	for (i = 0; args && args[i]; i++)
+		argv[1 + i] = args[i];
 	pid = fork();
-	if (pid)
-		return pkey_wait_for(pid);
-
-	/* What the program prints is no part of the results. */
-	if (pkey_set_scope(scope) || dup2(open("/dev/null", O_WRONLY), STDOUT_FILENO) < 0)
-		_exit(1);
-	len = readlink("/proc/self/exe", path, sizeof(path) - 1);
-	if (len < 0)
-		_exit(1);
-	path[len] = '\0';
-	slash = strrchr(path, '/');
-	snprintf(slash + 1, sizeof(path) - (slash + 1 - path), "%s", name);
-	/* Where pkey-run looks for its program. */
-	*slash = '\0';
-	if (arg && chdir(path))
-		_exit(1);
-	*slash = '/';
-	execl(path, name, arg, NULL);
-	execlp(name, name, arg, NULL);
-	_exit(NOT_FOUND);
+	if (!pid) {
+		if ((pkey_get_scope() != scope && pkey_set_scope(scope)) ||
+		    dup2(fd, STDOUT_FILENO) < 0 || dup2(fd, STDERR_FILENO) < 0)
+			_exit(1);
+		execvp(path, (char **)argv);
+		_exit(NOT_INSTALLED);
+	}
+	status = pkey_wait_for(pid);
+	len = pread(fd, output, sizeof(output) - 1, 0);
+	output[len > 0 ? len : 0] = '\0';
+	close(fd);
+	return status;
 }
 
 /* I6: a program that was built once and knows nothing of scopes. */
@@ -2356,28 +2184,190 @@ TEST_F(scope, embedder_program)
 	int status;
 
 	if (pkru_at_start != PKRU_INIT)
-		SKIP(return, "needs a kernel without init_pkru= on its command line");
+		SKIP(return, "needs a kernel without init_pkru=");
 	status = run_beside(PR_PKEY_SCOPE_THREAD, "pkey_embedder", NULL);
-	if (status == NOT_FOUND << 8)
-		SKIP(return, "pkey_embedder is not installed beside this test");
+	if (status == NOT_INSTALLED << 8)
+		SKIP(return, "needs pkey_embedder beside this test");
 
 	EXPECT_TRUE(WIFSIGNALED(status));
 	EXPECT_EQ(SIGSEGV, WTERMSIG(status));
 	EXPECT_EQ(0, run_beside(PR_PKEY_SCOPE_PROCESS, "pkey_embedder", NULL));
 }
 
+/*
+ * pkey-run
+ */
+
+#define NO_PKEY_RUN	"needs pkey-run beside this test"
+
+static int pkey_run(const char *const *args)
+{
+	return run_beside(PR_PKEY_SCOPE_THREAD, "pkey-run", args);
+}
+
 /* I6: the same program, started by pkey-run. */
 TEST_F(scope, embedder_program_with_pkey_run)
 {
-	int status = run_beside(PR_PKEY_SCOPE_THREAD, "pkey_embedder", NULL);
+	char path[sizeof(path_of_this)];
+	const char *const args[] = { path, NULL };
+	int status;
 
-	if (status == NOT_FOUND << 8)
-		SKIP(return, "pkey_embedder is not installed beside this test");
-	status = run_beside(PR_PKEY_SCOPE_THREAD, "pkey-run", "./pkey_embedder");
-	if (status == NOT_FOUND << 8)
-		SKIP(return, "pkey-run is not installed beside this test");
+	find_program("pkey_embedder", path, sizeof(path));
+	status = run_beside(PR_PKEY_SCOPE_THREAD, "pkey_embedder", NULL);
+	if (status == NOT_INSTALLED << 8)
+		SKIP(return, "needs pkey_embedder beside this test");
+	status = pkey_run(args);
+	if (status == NOT_INSTALLED << 8)
+		SKIP(return, NO_PKEY_RUN);
 
 	EXPECT_EQ(0, status);
+}
+
+enum says {
+	NO_WORD,
+	/* One line, which begins with the name of pkey-run. */
+	ONE_LINE,
+	USAGE,
+};
+
+struct pkey_run_case {
+	const char *args[5];
+	int status;
+	enum says says;
+};
+
+static bool output_is(enum says says)
+{
+	switch (says) {
+	case NO_WORD:
+		return !output[0];
+	case ONE_LINE:
+		return !strncmp(output, "pkey-run: ", 10) &&
+		       strchr(output, '\n') == output + strlen(output) - 1;
+	case USAGE:
+		return !strncmp(output, "Usage: ", 7);
+	}
+	return false;
+}
+
+/* Runs pkey-run with each set of arguments. Gives false if it is not installed. */
+static bool try_pkey_run(struct __test_metadata *_metadata, const struct pkey_run_case *cases,
+			 size_t nr)
+{
+	int status;
+	size_t i;
+
+	for (i = 0; i < nr; i++) {
+		status = pkey_run(cases[i].args);
+		if (status == NOT_INSTALLED << 8)
+			return false;
+
+		EXPECT_EQ(cases[i].status << 8, status)
+			TH_LOG("case %zu, output: %s", i, output);
+		EXPECT_TRUE(output_is(cases[i].says))
+			TH_LOG("case %zu, output: %s", i, output);
+	}
+	return true;
+}
+
+/* pkey-run: its status is that of the program, or 125, 126 or 127, as for env(1). */
+TEST_F(scope, pkey_run_status)
+{
+	static const struct pkey_run_case cases[] = {
+		{ { path_of_this, SCOPE_ARG }, STATUS_OF(PR_PKEY_SCOPE_PROCESS), NO_WORD },
+		{ { "-f", path_of_this, SCOPE_ARG }, STATUS_OF(PR_PKEY_SCOPE_PROCESS), NO_WORD },
+		{ { "--", path_of_this, SCOPE_ARG }, STATUS_OF(PR_PKEY_SCOPE_PROCESS), NO_WORD },
+		/* The options end where the program begins. */
+		{ { path_of_this, SCOPE_ARG, "-h" }, STATUS_OF(PR_PKEY_SCOPE_PROCESS), NO_WORD },
+		{ { "/nonexistent" }, 127, ONE_LINE },
+		{ { "" }, 127, ONE_LINE },
+		{ { "-f", "/nonexistent" }, 127, ONE_LINE },
+		{ { "/" }, 126, ONE_LINE },
+		{ { "/proc/self/mounts" }, 126, ONE_LINE },
+		{ { "-h" }, 0, USAGE },
+		{ { NULL }, 125, USAGE },
+		{ { "-f" }, 125, USAGE },
+		{ { "-p", "1", path_of_this }, 125, USAGE },
+		{ { "-f", "-p", "1" }, 125, USAGE },
+		{ { "-p", "" }, 125, ONE_LINE },
+		{ { "-p", "1x" }, 125, ONE_LINE },
+		{ { "-p", "0" }, 125, ONE_LINE },
+		{ { "-p", "-1" }, 125, ONE_LINE },
+		{ { "-p", "99999999999999999999" }, 125, ONE_LINE },
+		/* No process has the highest number. */
+		{ { "-p", "2147483647" }, 125, ONE_LINE },
+	};
+
+	if (!try_pkey_run(_metadata, cases, ARRAY_SIZE(cases)))
+		SKIP(return, NO_PKEY_RUN);
+}
+
+/* pkey-run: it refuses where there are no keys, and with -f it runs the program. */
+TEST(nohw_pkey_run)
+{
+	char pid[16];
+	const struct pkey_run_case cases[] = {
+		{ { path_of_this, SCOPE_ARG }, 125, ONE_LINE },
+		{ { "/nonexistent" }, 125, ONE_LINE },
+		{ { "-f", path_of_this, SCOPE_ARG }, STATUS_OF(PR_PKEY_SCOPE_THREAD), ONE_LINE },
+		{ { "-p", pid }, 125, ONE_LINE },
+	};
+
+	if (pku_enabled())
+		SKIP(return, HAS_PKU);
+
+	snprintf(pid, sizeof(pid), "%d", getpid());
+	if (!try_pkey_run(_metadata, cases, ARRAY_SIZE(cases)))
+		SKIP(return, NO_PKEY_RUN);
+}
+
+/* Does pkey-run print a line for the thread with these words for key 0 and key 1? */
+static bool output_has_thread(pid_t tid, const char *words)
+{
+	char line[64], name[16] = "";
+
+	prctl(PR_GET_NAME, name);
+	snprintf(line, sizeof(line), "\n%7d  %-15s  %s\n", tid, name, words);
+	return !!strstr(output, line);
+}
+
+/* pkey-run -p: the keys, the rights of each thread, and a mark if it is older than a key. */
+TEST_F(scope, pkey_run_shows_a_process)
+{
+	struct holder older = { .doing = READ, .pkru = PKRU_INIT };
+	struct holder younger = { .doing = READ, .pkru = PKRU_INIT };
+	const char *legend = "\n*  the thread is older than ";
+	char pid[16], line[64], *page = pkey_map(1, RW);
+	const char *const args[] = { "-p", pid, NULL };
+	int status;
+
+	snprintf(pid, sizeof(pid), "%d", getpid());
+	ASSERT_TRUE(!!page);
+	ASSERT_TRUE(holder_start(&older));
+	status = pkey_run(args);
+	if (status == NOT_INSTALLED << 8) {
+		holder_finish(&older);
+		SKIP(return, NO_PKEY_RUN);
+	}
+	EXPECT_EQ(0, status);
+	EXPECT_TRUE(output_has_thread(older.tid, "rw "));
+	EXPECT_FALSE(!!strstr(output, legend));
+
+	ASSERT_EQ(1, sys_pkey_alloc(0, PKEY_DISABLE_WRITE));
+	ASSERT_EQ(0, sys_pkey_mprotect(page, pkey_page_size(), RW, 1));
+	ASSERT_TRUE(holder_start(&younger));
+	EXPECT_EQ(0, pkey_run(args));
+	snprintf(line, sizeof(line), "\n%3d  %-12s  %8d  %14zu\n", 1, "allocated", 1,
+		 pkey_page_size());
+	EXPECT_TRUE(!!strstr(output, line));
+	EXPECT_TRUE(output_has_thread(getpid(), "rw   r-*"));
+	EXPECT_TRUE(output_has_thread(older.tid, "rw   --*"));
+	EXPECT_TRUE(output_has_thread(younger.tid, "rw   -- "));
+	EXPECT_TRUE(!!strstr(output, legend));
+	if (!__test_passed(_metadata))
+		TH_LOG("output: %s", output);
+	ASSERT_TRUE(holder_finish(&older));
+	ASSERT_TRUE(holder_finish(&younger));
 }
 
 int main(int argc, char **argv)
@@ -2385,6 +2375,10 @@ int main(int argc, char **argv)
 	pkru_at_start = pkru_save();
 	if (argc == 3 && !strcmp(argv[1], REPORT_ARG))
 		return report_to(atoi(argv[2]));
+	if (argc > 1 && !strcmp(argv[1], SCOPE_ARG))
+		return STATUS_OF(pkey_get_scope());
 
+	if (readlink("/proc/self/exe", path_of_this, sizeof(path_of_this) - 1) < 0)
+		return 1;
 	return test_harness_run(argc, argv);
 }

@@ -20,10 +20,10 @@ struct pkey_rseq {
 	uint32_t unused[3];
 } __attribute__((aligned(32)));
 
-/* What stands before each abort handler: ud1 with this operand. */
+/* The operand of the ud1 before each abort handler. */
 #define PKEY_RSEQ_SIG		0x53053053
 
-/* Not in each C library, and not in each version of glibc. */
+/* Of glibc since 2.35. Elsewhere the addresses are NULL. */
 extern const ptrdiff_t __rseq_offset __attribute__((weak));
 extern const unsigned int __rseq_size __attribute__((weak));
 
@@ -55,7 +55,7 @@ static inline struct pkey_rseq *pkey_rseq_of_thread(void)
 struct pkey_window {
 	uint32_t keep;
 	uint32_t set;
-	/* What RDPKRU has read. */
+	/* The result of RDPKRU. */
 	uint32_t before;
 	/* Set between RDPKRU and WRPKRU. */
 	unsigned int entered;

@@ -38,7 +38,7 @@ struct target {
 
 	pthread_t thread;
 	pid_t pid;
-	/* Not for threads that the C library has registered. */
+	/* Unused in threads that the C library has registered. */
 	struct pkey_rseq area;
 	struct pkey_rseq *rseq;
 	int error;
@@ -632,6 +632,84 @@ TEST_F(key_0, area_with_another_key_stays_closed)
 		SKIP(return, NO_RSEQ);
 	ASSERT_TRUE(WIFSIGNALED(status));
 	EXPECT_EQ(SIGSEGV, WTERMSIG(status));
+}
+
+/* pkey_rseq_register() with PKRU @closed, then @open: without the stack, for key 0. */
+static int register_with_pkru(struct pkey_rseq *rseq, uint32_t closed, uint32_t open)
+{
+	pkey_arg_t value = (uintptr_t)rseq;
+
+	memset(rseq, 0, sizeof(*rseq));
+#ifdef __x86_64__
+	asm volatile(PKEY_WRPKRU
+		     "movl %[nr], %%eax\n\t"
+		     "movl %[size], %%esi\n\t"
+		     "movl %[sig], %%r10d\n\t"
+		     "syscall\n\t"
+		     "movl %%eax, %%edi\n\t"
+		     "movl %[open], %%eax\n\t"
+		     PKEY_WRPKRU
+		     : "+a" (closed), "+D" (value)
+		     : [nr] "i" (__NR_rseq), [size] "i" (sizeof(*rseq)),
+		       [sig] "i" (PKEY_RSEQ_SIG), [open] "r" (open)
+		     : "rcx", "rdx", "rsi", "r10", "r11", "cc", "memory");
+#else
+	asm volatile(PKEY_WRPKRU
+		     "movl %[nr], %%eax\n\t"
+		     "movl %[size], %%ecx\n\t"
+		     "movl %[sig], %%esi\n\t"
+		     "int $0x80\n\t"
+		     "movl %%eax, %%ebx\n\t"
+		     "movl %[open], %%eax\n\t"
+		     PKEY_WRPKRU
+		     : "+a" (closed), "+b" (value)
+		     : [nr] "i" (__NR_rseq), [size] "i" (sizeof(*rseq)),
+		       [sig] "i" (PKEY_RSEQ_SIG), [open] "D" (open)
+		     : "ecx", "edx", "esi", "cc", "memory");
+#endif
+	return (int)value;
+}
+
+struct registrar {
+	struct pkey_rseq *area;
+	/* The process closes this key, then opens it again. */
+	int area_key;
+	int result_closed;
+	int result_open;
+};
+
+static int registrar_run(void *arg)
+{
+	struct registrar *registrar = arg;
+
+	pkey_die_with_parent();
+	registrar->result_closed = register_with_pkru(registrar->area,
+						      PKEY_DISABLE_ACCESS <<
+						      2 * registrar->area_key, 0);
+	registrar->result_open = pkey_rseq_register(registrar->area);
+	return 0;
+}
+
+/* F7: the call that registers an area uses the rights of its caller, key 0 or not. */
+TEST_F(key_0, registering_uses_own_rights)
+{
+	const int keys[] = { 0, TARGET_KEY };
+	struct registrar registrar;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(keys); i++) {
+		registrar = (struct registrar){
+			.area = self->closer.area,
+			.area_key = keys[i],
+		};
+		ASSERT_EQ(0, sys_pkey_mprotect(registrar.area, pkey_page_size(), RW, keys[i]));
+		EXPECT_CHILD_PASSED(pkey_clone(registrar_run, &registrar, CLONE_VM | SIGCHLD));
+		if (registrar.result_open == -ENOSYS)
+			SKIP(return, NO_RSEQ);
+		EXPECT_EQ(-EFAULT, registrar.result_closed);
+		/* The call has registered nothing. */
+		EXPECT_EQ(0, registrar.result_open);
+	}
 }
 
 TEST_HARNESS_MAIN

@@ -86,7 +86,7 @@ TEST(proc_counts_execute_only_mmap)
 		     "  1 execute-only        0\n", shown_by("/proc/self/pkeys"));
 }
 
-/* Who may not look at the memory of a process may not look at its keys. */
+/* A user who may not read the memory of a process may not read its keys. */
 TEST(proc_is_for_the_owner)
 {
 	char path[64], c;
@@ -96,7 +96,7 @@ TEST(proc_is_for_the_owner)
 	if (!pku_enabled())
 		SKIP(return, NO_PKU);
 	if (geteuid())
-		SKIP(return, "only root can become somebody else");
+		SKIP(return, "needs root");
 
 	snprintf(path, sizeof(path), "/proc/%d/pkeys", getpid());
 	pid = fork();
@@ -150,7 +150,7 @@ TEST(proc_of_dead_process)
  * The file of a thread (K1)
  */
 
-/* What it says of one key, as text. */
+/* One row of it, as text. */
 struct row {
 	int pkey;
 	char state[16];
@@ -189,11 +189,6 @@ static int read_rows(pid_t pid, pid_t tid, struct row *rows)
 	return nr;
 }
 
-static pid_t own_tid(void)
-{
-	return pkey_raw_syscall(__NR_gettid, 0, 0, 0, 0);
-}
-
 static const char *rights_name(unsigned int rights)
 {
 	if (rights & PKEY_DISABLE_ACCESS)
@@ -218,7 +213,7 @@ static bool rows_show(pid_t pid, pid_t tid, uint32_t pkru)
 	return nr > 0;
 }
 
-/* What it shows of one key in one of the columns. */
+/* The text of one column in the row of a key. */
 #define ROW_TEXT(_pid, _tid, _pkey, _column) ({					\
 	static struct row rows_[PKEY_NR];					\
 	int i_, nr_ = read_rows(_pid, _tid, rows_);				\
@@ -251,7 +246,7 @@ TEST(thread_file_shows_the_states)
 	ASSERT_EQ(0, sys_pkey_free(4));
 	ASSERT_EQ(0, sys_pkey_free(5));
 
-	nr = read_rows(getpid(), own_tid(), rows);
+	nr = read_rows(getpid(), pkey_gettid(), rows);
 	ASSERT_EQ(6, nr);
 	for (i = 0; i < nr; i++) {
 		snprintf(line, sizeof(line), "%3d %-12s %8s\n", rows[i].pkey, rows[i].state,
@@ -259,8 +254,8 @@ TEST(thread_file_shows_the_states)
 		strcat(text, line);
 	}
 	EXPECT_STREQ(text, shown_by("/proc/self/pkeys"));
-	EXPECT_STREQ("--", ROW_TEXT(getpid(), own_tid(), 1, rights));
-	EXPECT_STREQ("rw", ROW_TEXT(getpid(), own_tid(), 2, rights));
+	EXPECT_STREQ("--", ROW_TEXT(getpid(), pkey_gettid(), 1, rights));
+	EXPECT_STREQ("rw", ROW_TEXT(getpid(), pkey_gettid(), 2, rights));
 }
 
 /* K1: a thread that reads its own file. */
@@ -274,11 +269,11 @@ TEST(thread_file_shows_own_rights)
 	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
 	for (p = 0; p < ARRAY_SIZE(pkru_patterns); p++) {
 		wrpkru(pkru_patterns[p]);
-		EXPECT_TRUE(rows_show(getpid(), own_tid(), pkru_patterns[p]));
+		EXPECT_TRUE(rows_show(getpid(), pkey_gettid(), pkru_patterns[p]));
 		EXPECT_EQ(pkru_patterns[p], rdpkru());
 	}
-	EXPECT_STREQ("rw", ROW_TEXT(getpid(), own_tid(), 0, rights));
-	EXPECT_STREQ("-", ROW_TEXT(getpid(), own_tid(), 0, older));
+	EXPECT_STREQ("rw", ROW_TEXT(getpid(), pkey_gettid(), 0, rights));
+	EXPECT_STREQ("-", ROW_TEXT(getpid(), pkey_gettid(), 0, older));
 }
 
 /* A thread that runs while the test looks at its rights. */
@@ -313,7 +308,7 @@ static void *obeying_thread(void *arg)
 {
 	unsigned int round = 0;
 
-	STORE(runner.tid, own_tid());
+	STORE(runner.tid, pkey_gettid());
 	while (!LOAD(runner.stop)) {
 		if (LOAD(runner.round) == round)
 			continue;
@@ -340,7 +335,7 @@ TEST(thread_file_shows_rights_of_running_thread)
 			;
 		EXPECT_TRUE(rows_show(getpid(), runner.tid, runner.pkru));
 	}
-	/* And those that it is going to have at its next instruction. */
+	/* It shows the rights that the thread has at its next instruction. */
 	for (i = 1; i <= 8; i++) {
 		ASSERT_EQ(0, pkey_set_rights_everywhere(KEY, i % 4));
 		EXPECT_TRUE(rows_show(getpid(), runner.tid,
@@ -396,6 +391,9 @@ TEST_F(holder, age_is_shown)
 	EXPECT_STREQ("yes", ROW_TEXT(holder_pid(holder), holder->tid, KEY, older));
 	EXPECT_STREQ("no", ROW_TEXT(holder_pid(holder), holder->tid, 3, older));
 	EXPECT_STREQ("-", ROW_TEXT(holder_pid(holder), holder->tid, 0, older));
+	/* A key that is free has been handed out to nobody. */
+	ASSERT_EQ(0, sys_pkey_free(KEY));
+	EXPECT_STREQ("-", ROW_TEXT(holder_pid(holder), holder->tid, KEY, older));
 	ASSERT_TRUE(holder_finish(holder));
 }
 
@@ -428,21 +426,17 @@ TEST(thread_file_of_forked_child)
 	ASSERT_EQ(1, sys_pkey_alloc(0, 0));
 	ASSERT_EQ(2, sys_pkey_alloc(0, PKEY_DISABLE_WRITE));
 	IN_CHILD {
-		EXPECT_STREQ("no", ROW_TEXT(getpid(), own_tid(), 1, older));
-		EXPECT_STREQ("rw", ROW_TEXT(getpid(), own_tid(), 1, rights));
-		EXPECT_STREQ("r-", ROW_TEXT(getpid(), own_tid(), 2, rights));
+		EXPECT_STREQ("no", ROW_TEXT(getpid(), pkey_gettid(), 1, older));
+		EXPECT_STREQ("rw", ROW_TEXT(getpid(), pkey_gettid(), 1, rights));
+		EXPECT_STREQ("r-", ROW_TEXT(getpid(), pkey_gettid(), 2, rights));
 	}
 }
 
 /* A thread that gets signals all the time, and never has rights to a key. */
-static void ignore_signal(int sig)
-{
-}
-
 static void *signalled_thread(void *arg)
 {
 	wrpkru(PKRU_INIT);
-	STORE(runner.tid, own_tid());
+	STORE(runner.tid, pkey_gettid());
 	while (!LOAD(runner.stop))
 		pkey_raw_syscall(__NR_tgkill, getpid(), runner.tid, SIGUSR1, 0);
 	return NULL;
@@ -457,7 +451,7 @@ TEST(thread_file_during_signal_delivery)
 		SKIP(return, NO_PKU);
 	/* A handler begins with these rights, the thread goes on with them. */
 	if (rdpkru() != PKRU_INIT)
-		SKIP(return, "needs a kernel without init_pkru= on its command line");
+		SKIP(return, "needs a kernel without init_pkru=");
 
 	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
 	ASSERT_TRUE(signal(SIGUSR1, ignore_signal) != SIG_ERR);
@@ -472,7 +466,7 @@ TEST(thread_file_during_signal_delivery)
 static void *reissuing_thread(void *arg)
 {
 	wrpkru(pkru_with_rights(PKRU_INIT, KEY, 0));
-	STORE(runner.tid, own_tid());
+	STORE(runner.tid, pkey_gettid());
 	while (!LOAD(runner.stop)) {
 		sys_pkey_free(KEY);
 		sys_pkey_alloc(0, 0);
@@ -501,10 +495,8 @@ TEST(thread_file_during_pkey_alloc)
 static void spin_a_little(void)
 {
 	static unsigned int turns;
-	unsigned int i;
 
-	for (i = 0; i < turns; i++)
-		asm volatile("pause");
+	delay(turns);
 	turns = (turns + 37) % 3000;
 }
 
@@ -521,7 +513,7 @@ static void *returning_thread(void *arg)
 {
 	unsigned int reads;
 
-	STORE(runner.tid, own_tid());
+	STORE(runner.tid, pkey_gettid());
 	while (!LOAD(runner.stop)) {
 		wrpkru(pkru_with_rights(PKRU_INIT, KEY, 0));
 		reads = LOAD(runner.done);
@@ -559,7 +551,7 @@ TEST(thread_file_during_sigreturn)
 	EXPECT_EQ(0, wrong);
 }
 
-/* K1: who may not read the memory of a process may not read the file. */
+/* K1: a user who may not read the memory of a process may not read the file. */
 TEST(thread_file_is_for_the_owner)
 {
 	char path[64], c;
@@ -569,9 +561,9 @@ TEST(thread_file_is_for_the_owner)
 	if (!pku_enabled())
 		SKIP(return, NO_PKU);
 	if (geteuid())
-		SKIP(return, "needs root, to become another user");
+		SKIP(return, "needs root");
 
-	thread_path(path, sizeof(path), getpid(), own_tid());
+	thread_path(path, sizeof(path), getpid(), pkey_gettid());
 	pid = fork();
 	ASSERT_LE(0, pid);
 	if (!pid) {
@@ -752,7 +744,7 @@ FIXTURE_SETUP(trace)
 
 	rmdir(INSTANCE);
 	if (mkdir(INSTANCE, 0700))
-		SKIP(return, "no instance of tracefs can be made");
+		SKIP(return, "needs tracefs instances");
 
 	ASSERT_TRUE(trace_only_this());
 	ASSERT_TRUE(pkey_write_file(PKEY_EVENTS "/enable", "1"));
@@ -807,6 +799,12 @@ TEST_F(trace, no_event_of_failures)
 	EXPECT_EQ(-1, sys_pkey_alloc(0, 0));
 	EXPECT_EQ(-1, pkey_set_rights_everywhere(KEY, 4));
 	EXPECT_STREQ("", new_events());
+	/* The process has keys, and this one is free. */
+	ASSERT_EQ(0, sys_pkey_free(KEY));
+	new_events();
+	EXPECT_EQ(-1, sys_pkey_free(KEY));
+	EXPECT_EQ(-1, pkey_set_rights_everywhere(KEY, 0));
+	EXPECT_STREQ("", new_events());
 }
 
 /* D1: the execute-only key is reserved once. */
@@ -842,7 +840,7 @@ static void *wait_for_end(void *arg)
 	pid_t *tid = arg;
 	char byte;
 
-	__atomic_store_n(tid, syscall(__NR_gettid), __ATOMIC_SEQ_CST);
+	STORE(*tid, pkey_gettid());
 	read(fds[0], &byte, 1);
 	return NULL;
 }
@@ -856,7 +854,7 @@ static bool start_threads(void)
 		err |= pthread_create(&threads[i], NULL, wait_for_end, &tids[i]);
 	}
 	for (i = 0; !err && i < NR_THREADS; i++)
-		while (!__atomic_load_n(&tids[i], __ATOMIC_SEQ_CST) ||
+		while (!LOAD(tids[i]) ||
 		       pkey_task_state(tids[i]) != 'S')
 			sched_yield();
 	return !err;

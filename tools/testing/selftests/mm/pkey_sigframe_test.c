@@ -21,15 +21,10 @@
 #define LAST_BIT	(1u << PKEY_MAX)
 #define BESIDE_BITS	(1u << (KEY - 1) | 1u << (KEY + 1))
 
-/* Where the XSAVE area is, from what fpregs points to. */
-#ifdef __x86_64__
-#define FX_OFFSET	0
-#else
-#define FX_OFFSET	112
-#endif
+/* Where the software-reserved bytes are, from fpregs. */
 #define SW_OFFSET	(FX_OFFSET + 464)
 
-/* What makes a frame that begins behind it aligned for XSAVE. */
+/* A frame that begins behind so many bytes is aligned for XSAVE. */
 #define FX_PADDING	((64 - FX_OFFSET % 64) % 64)
 
 /*
@@ -51,14 +46,7 @@ static char *frame_xsave(const ucontext_t *ucontext)
 	return (char *)ucontext->uc_mcontext.fpregs + FX_OFFSET;
 }
 
-/* Sends a signal to this thread. Gives PKRU as it is afterwards. */
-static int send_signal(int sig, uint32_t *pkru)
-{
-	return pkey_raw_syscall_pkru(__NR_tgkill, getpid(),
-				     pkey_raw_syscall(__NR_gettid, 0, 0, 0, 0), sig, 0, pkru);
-}
-
-/* The same, with a stack pointer that the frame is to be written below. */
+/* Sends a signal to this thread; the kernel writes the frame below @sp. */
 static int send_signal_on(char *sp, int sig)
 {
 #ifdef __x86_64__
@@ -69,7 +57,7 @@ static int send_signal_on(char *sp, int sig)
 		     "xchgq %%rsp, %[stack]"
 		     : "+a" (ret), [stack] "+r" (stack)
 		     : "D" ((uint64_t)getpid()), "d" ((uint64_t)sig),
-		       "S" ((uint64_t)pkey_raw_syscall(__NR_gettid, 0, 0, 0, 0))
+		       "S" ((uint64_t)pkey_gettid())
 		     : "rcx", "r11", "memory");
 #else
 	uint32_t ret = __NR_tgkill, stack = (uintptr_t)sp;
@@ -78,7 +66,7 @@ static int send_signal_on(char *sp, int sig)
 		     "int $0x80\n\t"
 		     "xchgl %%esp, %[stack]"
 		     : "+a" (ret), [stack] "+S" (stack)
-		     : "b" (getpid()), "c" (pkey_raw_syscall(__NR_gettid, 0, 0, 0, 0)),
+		     : "b" (getpid()), "c" (pkey_gettid()),
 		       "d" (sig)
 		     : "memory");
 #endif
@@ -89,7 +77,7 @@ static int send_signal_on(char *sp, int sig)
  * Frames that are older than a re-issue.
  */
 
-/* What a handler does to its frame. */
+/* A handler makes one of these changes to its frame. */
 enum frame_change {
 	FRAME_AS_IT_IS,
 	FRAME_WITHOUT_STAMP,
@@ -211,7 +199,7 @@ static void on_signal(ucontext_t *ucontext)
 	const struct frame_plan *plan = &frames.plan;
 	int depth = ++frames.depth;
 
-	if (depth < plan->depth && send_signal(SIGUSR2, &frames.pkru_inside))
+	if (depth < plan->depth && pkey_raise(SIGUSR2, &frames.pkru_inside))
 		frames.failed++;
 	if (depth == plan->depth && plan->reissue && !plan->reissue())
 		frames.failed++;
@@ -236,7 +224,7 @@ static uint32_t run_frame(const struct frame_plan *plan, int flags, uint32_t pkr
 		frames.failed++;
 
 	wrpkru(pkru);
-	if (send_signal(SIGUSR2, &after))
+	if (pkey_raise(SIGUSR2, &after))
 		frames.failed++;
 	if (frames.depth < frames.plan.depth)
 		frames.failed++;
@@ -371,7 +359,7 @@ TEST_F(frame, with_info)
 TEST_F(frame, without_info)
 {
 	if (variant->plan.change)
-		SKIP(return, "needs a handler that gets at its frame");
+		SKIP(return, "needs SA_SIGINFO to find the frame");
 
 	run_frames(_metadata, variant, 0);
 }
@@ -424,7 +412,7 @@ static void handler_of_outer_signal(int sig)
 		frames.failed++;
 	wrpkru(pkru_without(PKRU_INIT, KEY));
 	signal(SIGUSR2, handler_of_inner_signal);
-	if (send_signal(SIGUSR2, &newer.inner))
+	if (pkey_raise(SIGUSR2, &newer.inner))
 		frames.failed++;
 }
 
@@ -439,7 +427,7 @@ TEST_F(handler, nested_inner_is_younger)
 	memset(&frames, 0, sizeof(frames));
 	ASSERT_EQ(0, sigaction(SIGUSR2, &action, NULL));
 	wrpkru(0);
-	ASSERT_EQ(0, send_signal(SIGUSR2, &newer.outer));
+	ASSERT_EQ(0, pkey_raise(SIGUSR2, &newer.outer));
 	EXPECT_EQ(0, frames.failed);
 	EXPECT_EQ(pkru_without(PKRU_INIT, KEY), newer.inner);
 	EXPECT_REVOKED(0, KEY, newer.outer);
@@ -455,7 +443,7 @@ TEST_F(handler, frame_without_extended_part)
 	uint32_t before, after;
 
 	if (!(variant->flags & SA_SIGINFO))
-		SKIP(return, "needs a handler that gets at its frame");
+		SKIP(return, "needs SA_SIGINFO to find the frame");
 
 	before = run_frame(&plan, variant->flags, PKRU_INIT);
 	plan.reissue = reissue_in_thread;
@@ -565,7 +553,7 @@ static void segv_handler(int sig, siginfo_t *info, void *ucontext)
 	segv.seen++;
 }
 
-/* What is below the writable memory. */
+/* Each of these prepares the memory below the writable memory. */
 static bool below_is_prot_none(char *addr, size_t size)
 {
 	return !mprotect(addr, size, PROT_NONE);
@@ -873,7 +861,7 @@ TEST_F(keyed_stack, sigreturn_reads_frame_first)
 			ASSERT_EQ(0, sigaltstack(&self->stack, NULL));
 			ASSERT_EQ(0, sigaction(SIGUSR2, &action, NULL));
 			wrpkru(before);
-			ASSERT_EQ(0, send_signal(SIGUSR2, &after));
+			ASSERT_EQ(0, pkey_raise(SIGUSR2, &after));
 			EXPECT_EQ(1, keyed.seen);
 			EXPECT_EQ(closed, after);
 			ASSERT_EQ(0, sigaltstack(NULL, &stack));

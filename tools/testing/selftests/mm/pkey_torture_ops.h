@@ -544,7 +544,7 @@ static void op_tag(struct task *t)
 	/* An untidy arena has keys freed while they are being attached. */
 	if (!arena.tidy && rnd(t, 2))
 		k = 1 + rnd(t, PKEY_MAX);
-	/* Not too often there, because of a key that may be mapped little is known. */
+	/* Seldom in a stray arena: the oracle knows little of a key that may be mapped. */
 	if (arena.stray && rnd(t, 4))
 		return;
 	word = LOAD(oracle.key[k].word);
@@ -584,7 +584,7 @@ static void op_replace(struct task *t)
 	unclaim_range(p, n);
 }
 
-/* What /proc/PID/pkeys says. */
+/* The contents of /proc/PID/pkeys. */
 struct pkeys_file {
 	/* The first letter of the state, 0 if it is not listed. */
 	char state[PKEY_NR];

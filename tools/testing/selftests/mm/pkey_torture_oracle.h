@@ -75,7 +75,7 @@
 
 #define for_each_key(_k) for ((_k) = 1; (_k) < PKEY_NR; (_k)++)
 
-/* What is promised. Each is a test result. */
+/* The promises of the kernel. Each is a test result. */
 enum rule {
 	RULE_REVOKED,
 	RULE_OTHER_RIGHTS,
@@ -173,7 +173,7 @@ struct set {
 	unsigned int word;
 };
 
-/* What the tasks know of a key. */
+/* The state of a key as the tasks know it. */
 struct key {
 	/* Odd while the key has an owner. In a stray arena, the last number taken. */
 	unsigned int word;
@@ -202,7 +202,7 @@ struct key {
 
 struct page {
 	bool claimed;
-	/* What follows belongs to the task that has claimed the page. */
+	/* The task that has claimed the page owns the following fields. */
 	int pkey;
 	/* There is, or was, a secret in it. */
 	bool secret;
@@ -233,13 +233,13 @@ struct oracle {
 
 static struct oracle oracle;
 
-/* What an arena is like. */
+/* The properties of an arena. */
 static struct {
 	unsigned int number;
 	uint64_t seed;
 	unsigned int workers;
 	pid_t pid;
-	/* Not that of /proc/self: the first thread of that may have ended. */
+	/* It has the PID: in /proc/self the file fails once the first thread has ended. */
 	char pkeys_path[32];
 	/* No key is freed while pages carry it. */
 	bool tidy;
@@ -312,7 +312,7 @@ static uint32_t pkru_at_start;
 static char pkru_arg[16];
 static struct timespec started, deadline;
 static unsigned int max_ops;
-/* What the kernel has. */
+/* Does the kernel have PR_PKEY_SET_RIGHTS, and rseq? */
 static bool has_sets, has_rseq;
 
 static inline struct task *task_of(unsigned int index)
@@ -447,7 +447,7 @@ static inline void note_new_key(struct rights *r, int k, unsigned int word)
 	r->loose &= ~(1u << k);
 }
 
-/* What a task reads before it reads PKRU. */
+/* A task reads these before it reads PKRU. */
 struct look {
 	unsigned int word;
 	unsigned int strict;
@@ -524,7 +524,7 @@ static inline void explain(struct task *t, int k, unsigned int bits, const struc
 		note_key(r, k, bits, LOAD(oracle.key[k].word));
 	}
 
-	/* What the calls that have ended did is in PKRU now, or has been overwritten. */
+	/* PKRU has the effect of the calls that have ended, or it has been overwritten. */
 	r->set[k] = look->set_ended;
 	if (look->set_ended == begun)
 		r->fuzzy &= ~(1u << k);
@@ -702,7 +702,7 @@ static inline void leave(void)
 	ADD(oracle.ended, 1);
 }
 
-/* What is known of the keys before a call. */
+/* The state of the keys before a call, as far as it is known. */
 struct sample {
 	unsigned int word;
 	unsigned int upper;

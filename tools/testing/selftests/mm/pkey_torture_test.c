@@ -94,7 +94,7 @@ static void one_operation(struct task *t)
 	t->ops++;
 }
 
-/* What a task or a handler owns when it ends. */
+/* Frees or gives away the keys that a task or a handler owns when it ends. */
 static void give_up_keys(struct task *t)
 {
 	int k;
@@ -591,7 +591,7 @@ int main(int argc, char **argv)
 		ksft_exit_skip(NO_PKU "\n");
 	/* The oracle assumes that no task has rights to a key that nobody has opened. */
 	if (rdpkru() != PKRU_CLOSED)
-		ksft_exit_skip("init_pkru= opens keys from the start\n");
+		ksft_exit_skip("needs a kernel without init_pkru=\n");
 
 	clock_gettime(CLOCK_REALTIME, &now);
 	seed = (uint32_t)mix(now.tv_nsec ^ (uint64_t)now.tv_sec << 32 ^ getpid());
@@ -649,8 +649,10 @@ int main(int argc, char **argv)
 	print_records();
 	print_counts(seed);
 	for (i = 0; i < NR_RULES; i++) {
-		if ((i == RULE_SET_RIGHTS && !has_sets) || (i == RULE_SECTION && !has_rseq))
-			ksft_test_result_skip("%s\n", rule_names[i]);
+		if (i == RULE_SET_RIGHTS && !has_sets)
+			ksft_test_result_skip("needs prctl(PR_PKEY): %s\n", rule_names[i]);
+		else if (i == RULE_SECTION && !has_rseq)
+			ksft_test_result_skip("needs rseq() (CONFIG_RSEQ): %s\n", rule_names[i]);
 		else
 			ksft_test_result(!shared->violations[i], "%s\n", rule_names[i]);
 	}

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Tests of io_uring requests and protection keys on x86: a request that io_uring
- * starts for a task after a key was re-issued does not have the rights to it that
- * the task had before (F4).
+ * starts for a task after a key was re-issued (F4), or after PR_PKEY_SET_RIGHTS (I2),
+ * does not have the rights to it that the task had before.
  *
- * The holder is a thread that has opened a key and has prepared a request for memory
- * with that key. The main thread re-issues the key, attaches it to memory at the same
- * address, and then does what makes io_uring start the request: by task work, by local
- * work, in the submission thread or in a worker.
+ * The holder is a thread that has prepared a request for memory with a key. The main
+ * thread changes the rights to the key: it re-issues the key and attaches it to memory
+ * at the same address, or it calls PR_PKEY_SET_RIGHTS. Then it does what makes io_uring
+ * start the request: by task work, by local work, in the submission thread or in a
+ * worker.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -19,18 +20,19 @@
 #include <sys/syscall.h>
 
 #include "../kselftest_harness.h"
+#include "pkey_prctl.h"
 #include "pkey_util.h"
 
 #define KEY		7
 
 #define ENTRIES		8
 
-/* What is in the memory, and what the request would put there. */
+/* The bytes in the memory, and those that the request would put there. */
 #define MINE		"mine"
 #define EVIL		"EVIL"
 #define LEN		4
 
-/* How the request that all is about is told from others. */
+/* The user_data of the request under test. */
 #define THE_REQUEST	1
 
 struct ring {
@@ -149,13 +151,13 @@ FIXTURE_VARIANT(uring)
 	/* Flags of the ring. */
 	unsigned int flags;
 	enum holder_place place;
-	/* What the holder does before the key is re-issued. */
+	/* The holder calls it before the rights change. */
 	bool (*arm)(struct uring *uring);
-	/* What the main thread does after that. */
+	/* The main thread calls it after the change. */
 	bool (*start)(struct uring *uring);
-	/* What the holder does when it is awake again. */
+	/* The holder calls it when it is awake again. */
 	bool (*late)(struct uring *uring);
-	/* The request reads from the memory, and would tell what is in it. */
+	/* The request reads from the memory, and would show its bytes. */
 	bool leaks;
 };
 
@@ -165,13 +167,15 @@ struct uring {
 	pthread_t thread;
 	pid_t tid;
 	char *memory;
-	/* What the request reads or writes. */
+	/* The holder sets it before it arms. */
+	uint32_t pkru_before;
+	/* The request reads from one of them, or writes to the pipe. */
 	int data[2];
 	int file;
 	/* A pipe whose other end a worker waits for. */
 	char fifo[64];
 	int fifo_fd;
-	/* What the holder sleeps in, if it is elsewhere. */
+	/* The holder sleeps in a read() of it, if it is elsewhere. */
 	int sleep[2];
 	bool ready;
 	bool go;
@@ -393,13 +397,13 @@ FIXTURE_TEARDOWN(uring)
 {
 }
 
-/* The holder has all rights to all keys: its creator has. */
 static void *holder_thread(void *arg)
 {
 	struct uring *uring = arg;
 	char byte;
 
-	STORE(uring->tid, syscall(__NR_gettid));
+	wrpkru(uring->pkru_before);
+	STORE(uring->tid, pkey_gettid());
 	uring->setup_errno = ring_open(&uring->ring, uring->variant->flags);
 	if (!uring->setup_errno)
 		uring->armed = uring->variant->arm(uring);
@@ -427,23 +431,23 @@ static void *holder_thread(void *arg)
 	return NULL;
 }
 
-/* Gives the reason if the test cannot be. */
-static const char *start_holder(struct uring *uring)
+/* Starts the holder, which sleeps or spins then. False ends the test. */
+static bool start_holder(struct __test_metadata *_metadata, struct uring *uring, uint32_t pkru)
 {
-	if (pthread_create(&uring->thread, NULL, holder_thread, uring))
-		return "needs a thread";
-
+	uring->pkru_before = pkru;
+	ASSERT_EQ(0, pthread_create(&uring->thread, NULL, holder_thread, uring));
 	while (!LOAD(uring->ready))
 		sched_yield();
 	if (uring->setup_errno == ENOSYS || uring->setup_errno == EPERM)
-		return "needs io_uring";
+		SKIP(return false, "needs io_uring");
 	if (uring->setup_errno == EINVAL)
-		return "needs an io_uring with these flags";
+		SKIP(return false, "needs an io_uring with these flags");
 
-	while (uring->armed && uring->variant->place != IN_USER_MODE &&
-	       pkey_task_state(uring->tid) != 'S')
+	ASSERT_EQ(0, uring->setup_errno);
+	ASSERT_TRUE(uring->armed);
+	while (uring->variant->place != IN_USER_MODE && pkey_task_state(uring->tid) != 'S')
 		sched_yield();
-	return NULL;
+	return true;
 }
 
 /* The memory is unmapped, and the key is that of new memory at the same address. */
@@ -481,7 +485,7 @@ static int finish_request(struct uring *uring)
 	return res;
 }
 
-/* What the request has written to the pipe: nothing, or what was in the memory. */
+/* Has the request written to the pipe the bytes that were in the memory? */
 static bool pipe_has_mine(struct uring *uring)
 {
 	char bytes[LEN] = "";
@@ -490,23 +494,32 @@ static bool pipe_has_mine(struct uring *uring)
 	return read(uring->data[0], bytes, LEN) > 0 && !memcmp(bytes, MINE, LEN);
 }
 
+/*
+ * Starts the request. It is done, or else it fails and has no effect. The caller has
+ * all rights to the key then.
+ */
+static void expect_request(struct __test_metadata *_metadata, struct uring *uring, bool done)
+{
+	const bool leaks = uring->variant->leaks;
+
+	EXPECT_EQ(done ? LEN : -EFAULT, finish_request(uring));
+	EXPECT_EQ(!!uring->variant->late, uring->late);
+	pkru_set_rights(KEY, 0);
+	EXPECT_EQ(0, memcmp(uring->memory, done && !leaks ? EVIL : MINE, LEN));
+	if (leaks)
+		EXPECT_EQ(done, pipe_has_mine(uring));
+}
+
 /* F4: a request that is started after the re-issue has no rights to the key. */
 TEST_F(uring, request_after_reissue)
 {
 	struct uring *uring = self->uring;
-	const char *reason = start_holder(uring);
 
-	if (reason)
-		SKIP(return, "%s", reason);
+	if (!start_holder(_metadata, uring, 0))
+		return;
 
-	ASSERT_EQ(0, uring->setup_errno);
-	ASSERT_TRUE(uring->armed);
 	ASSERT_TRUE(change_owner(uring));
-	EXPECT_EQ(-EFAULT, finish_request(uring));
-	EXPECT_EQ(!!variant->late, uring->late);
-	EXPECT_EQ(0, memcmp(uring->memory, MINE, LEN));
-	if (variant->leaks)
-		EXPECT_FALSE(pipe_has_mine(uring));
+	expect_request(_metadata, uring, false);
 	EXPECT_REVOKED(0, KEY, uring->pkru);
 }
 
@@ -514,22 +527,45 @@ TEST_F(uring, request_after_reissue)
 TEST_F(uring, request_after_free)
 {
 	struct uring *uring = self->uring;
-	const char *reason = start_holder(uring);
 
-	if (reason)
-		SKIP(return, "%s", reason);
+	if (!start_holder(_metadata, uring, 0))
+		return;
 
-	ASSERT_EQ(0, uring->setup_errno);
-	ASSERT_TRUE(uring->armed);
 	ASSERT_EQ(0, sys_pkey_free(KEY));
-	EXPECT_EQ(LEN, finish_request(uring));
-	EXPECT_EQ(!!variant->late, uring->late);
-	if (variant->leaks) {
-		EXPECT_TRUE(pipe_has_mine(uring));
-	} else {
-		EXPECT_EQ(0, memcmp(uring->memory, EVIL, LEN));
-	}
+	expect_request(_metadata, uring, true);
 	EXPECT_EQ(0, uring->pkru);
+}
+
+/* The holder has the rights @before to the key, and the call sets @after. */
+static void request_after_call(struct __test_metadata *_metadata, struct uring *uring,
+			       unsigned int before, unsigned int after, bool done)
+{
+	if (pkey_get_scope() < 0)
+		SKIP(return, "needs prctl(PR_PKEY)");
+	if (!start_holder(_metadata, uring, pkru_with_rights(0, KEY, before)))
+		return;
+
+	ASSERT_EQ(0, pkey_set_rights_everywhere(KEY, after));
+	expect_request(_metadata, uring, done);
+	EXPECT_EQ(pkru_with_rights(0, KEY, after), uring->pkru);
+}
+
+/* I2: a request that is started after the call does not have the rights from before. */
+TEST_F(uring, request_after_set_rights)
+{
+	request_after_call(_metadata, self->uring, 0, PKEY_DISABLE_ACCESS, false);
+}
+
+/* I2: after a call that allows reading alone, only a request that reads is done. */
+TEST_F(uring, request_after_set_rights_to_read)
+{
+	request_after_call(_metadata, self->uring, 0, PKEY_DISABLE_WRITE, variant->leaks);
+}
+
+/* I2: a request that is started after the call has the rights that the call gave. */
+TEST_F(uring, request_after_set_rights_that_give)
+{
+	request_after_call(_metadata, self->uring, PKEY_DISABLE_ACCESS, 0, true);
 }
 
 TEST_HARNESS_MAIN

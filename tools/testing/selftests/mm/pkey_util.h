@@ -2,7 +2,7 @@
 /*
  * Helpers for the tests of pkey_alloc(), pkey_free() and pkey_mprotect() on
  * x86: the raw system calls, the rights register PKRU, memory accesses that
- * may fault, what /proc/self/smaps says of a mapping, and child processes
+ * may fault, mappings as /proc/self/smaps describes them, and child processes
  * whose verdict counts.
  *
  * The clauses that the tests cite, A1 and so on, are those of
@@ -45,7 +45,7 @@
 #define PKEY_NR			16
 #define PKEY_MAX		(PKEY_NR - 1)
 
-/* What a mask of keys looks like when only key 0, or each key, is in it. */
+/* A mask of keys in which only key 0, or each key, is. */
 #define PKEY_MASK_DEFAULT	0x0001u
 #define PKEY_MASK_ALL		0xffffu
 
@@ -67,6 +67,13 @@
 
 /* Where the header is in an XSAVE area. */
 #define XSAVE_HEADER		512
+
+/* Where the XSAVE area is, from fpregs of a signal frame. */
+#ifdef __x86_64__
+#define FX_OFFSET		0
+#else
+#define FX_OFFSET		112
+#endif
 
 #define PKEY_SETTING		"/proc/sys/vm/pkey_reuse_mapped"
 
@@ -115,8 +122,8 @@ static inline int pkey_raw_syscall(unsigned int nr, pkey_arg_t arg1, pkey_arg_t 
 }
 
 /*
- * As pkey_raw_syscall(), and stores PKRU as the next instructions of this task
- * find it. Only where pku_enabled().
+ * Does what pkey_raw_syscall() does, and stores PKRU as the next instruction of this
+ * task finds it. Only where pku_enabled().
  */
 static inline int pkey_raw_syscall_pkru(unsigned int nr, pkey_arg_t arg1, pkey_arg_t arg2,
 					pkey_arg_t arg3, pkey_arg_t arg4, uint32_t *pkru)
@@ -178,6 +185,20 @@ static inline int sys_pkey_mprotect(const void *addr, pkey_arg_t len, int prot, 
 static inline int sys_mprotect(const void *addr, pkey_arg_t len, int prot)
 {
 	return pkey_syscall(__NR_mprotect, (uintptr_t)addr, len, prot, 0);
+}
+
+static inline pid_t pkey_gettid(void)
+{
+	return pkey_raw_syscall(__NR_gettid, 0, 0, 0, 0);
+}
+
+/*
+ * Sends a signal to this task, and stores PKRU as it is after the handler. Gives 0 or
+ * -errno. Only where pku_enabled().
+ */
+static inline int pkey_raise(int sig, uint32_t *pkru)
+{
+	return pkey_raw_syscall_pkru(__NR_tgkill, getpid(), pkey_gettid(), sig, 0, pkru);
 }
 
 /* Has the kernel set CR4.PKE? This asks CPUID, not the calls under test. */
@@ -263,7 +284,7 @@ static inline void xsave_set_pkru(void *area, uint32_t pkru)
 	memcpy(bytes + xsave_pkru_offset(), &pkru, sizeof(pkru));
 }
 
-/* Why a test is skipped. */
+/* Reasons of a skip. */
 #define NO_PKU		"needs protection keys"
 #define HAS_PKU		"needs a kernel without protection keys"
 
@@ -499,7 +520,7 @@ static inline void pkey_touch(enum pkey_access access, void *addr)
 	}
 }
 
-/* What handles a signal. Without SA_SIGINFO it gets NULL instead of the ucontext. */
+/* The handler of a signal. Without SA_SIGINFO it gets NULL instead of the ucontext. */
 static void (*pkey_signal_handler)(ucontext_t *ucontext);
 
 static inline void pkey_on_signal_with_info(int sig, siginfo_t *info, void *ucontext)
@@ -580,7 +601,7 @@ static inline void *pkey_map_code(int prot)
 	return NULL;
 }
 
-/* What /proc/self/smaps says of one mapping. */
+/* One mapping, as /proc/self/smaps describes it. */
 struct pkey_vma {
 	uint64_t start;
 	uint64_t end;
@@ -715,12 +736,12 @@ static __attribute__((naked, unused)) void pkey_exit_handler(int sig)
 #endif
 }
 
-/* Why a test is skipped where that is false. */
+/* The reason of a skip where pkey_frames_open_keys() gives false. */
 #define NO_KEYED_FRAMES	"needs a kernel that writes frames to memory with a closed key"
 
 /*
- * Does the kernel write a signal frame to a stack that has this key, if the thread has
- * closed it? 6.1 does not.
+ * Does the kernel write a signal frame to a stack whose key the thread has closed? A
+ * child tries: it gets a signal, and its exit status tells whether the handler ran.
  */
 static inline bool pkey_frames_open_keys(const stack_t *stack, int pkey)
 {
@@ -768,7 +789,7 @@ static inline bool pkey_set_xstate(pid_t pid, struct pkey_xstate *xstate)
 	return !ptrace(PTRACE_SETREGSET, pid, PKEY_NT_X86_XSTATE, &iov);
 }
 
-/* What a task does: 'S' sleeps, 'D' waits for a lock; '?' if there is no such task. */
+/* The state of a task: 'S' sleeps, 'D' waits for a lock; '?' if there is no such task. */
 static inline char pkey_task_state(pid_t tid)
 {
 	char path[64], state = '?';
@@ -785,7 +806,7 @@ static inline char pkey_task_state(pid_t tid)
 	return state;
 }
 
-/* What one read() of a file gives, as text; false if there is nothing. */
+/* Stores the result of one read() of a file as text. Gives false if there is nothing. */
 static inline bool pkey_read_file(const char *path, char *text, size_t size)
 {
 	int fd = open(path, O_RDONLY);

@@ -106,7 +106,7 @@ TRACE_EVENT(pkey_free,
  * @epoch: The number of the change of rights.
  * @tasks: How many other tasks were told to give up their rights.
  *
- * Not when the caller is the only user of the address space.
+ * There is no event if the caller is the only user of the address space.
  */
 TRACE_EVENT(pkey_reissue,
 
@@ -168,7 +168,7 @@ TRACE_EVENT(pkey_set_rights,
  * @pkeys: One bit a key, those to which its rights change.
  * @epoch: The change of rights up to which it has been told.
  *
- * Not where the rights were so before, and not by sigreturn and clone().
+ * There is no event if the rights were so before, nor for sigreturn and clone().
  */
 TRACE_EVENT(pkey_revoke,
 
