@@ -10,7 +10,8 @@
  *
  * Asserted: after pkey_alloc() has returned no user instruction runs with the old
  * rights, and no work item that starts after that acts with them. Work that
- * started before may finish with the old rights. No deadlock.
+ * started before may finish with the old rights. No deadlock: each task may go at any
+ * time, so that a caller that waits for ever is an invalid end state.
  *
  * Each of these, given to spin with -D, leaves one guard out:
  *
@@ -25,6 +26,7 @@
  * NO_NEW_TASK		a new task does not read the epoch
  * NO_WORK_HOOK		the change is task work, one item among others, last in first out
  * NO_REQUEST_HOOK	io_uring compares epochs once a drain, not before each request
+ * NO_ACK		the caller is not told that an IPI has been handled
  */
 #ifdef LARGE
 #define KEYS	3
@@ -221,7 +223,10 @@ exit_to_user_mode:
 		:: t == USER && !listed[CHILD] -> clone(t)
 		fi;
 		goto exit_to_user_mode
-	od
+	:: atomic { !ipi[t] -> mode[t] = KERNEL; goto gone }
+	od;
+gone:	/* The task has exited, or sleeps for ever. */
+	skip
 }
 
 /* io_wq_worker(), io_sq_thread(): no flag and no IPI reaches it in time. */
@@ -243,6 +248,7 @@ proctype worker(byte t)
 #else
 		act(t)
 #endif
+	:: break
 	od
 }
 
@@ -296,7 +302,11 @@ inline interrupt_all()
 	:: t < TASKS ->
 		if
 		:: atomic { mode[t] != KERNEL -> ipi[t] = true };
+#ifdef NO_ACK
+			atomic { false -> t++ }
+#else
 			atomic { !ipi[t] -> t++ }
+#endif
 		:: atomic { mode[t] == KERNEL -> t++ }
 		fi
 	:: else -> break

@@ -2,30 +2,40 @@
 /*
  * Frames: a task gets signals and returns from their handlers, while other tasks
  * change its rights: re-issues take them away, PR_PKEY_SET_RIGHTS gives or takes them
- * (contract F6, I4). The handler changes rights in the frame. Once, the task goes on as
- * its own child after fork(), or as what a checkpoint of it is restored to: the same
- * memory, with frames in it, in an address space whose epochs start again. Compare
+ * (contract F6, I4). The handler changes rights in the frame, or writes a stamp to it
+ * that no frame has yet. Once, the task goes on as its own child after fork(), or as what
+ * a checkpoint of it is restored to: the same memory, with frames in it, in an address
+ * space whose epochs start again; or it executes another program. Compare
  * pkeys_save_sigframe() and __pkeys_restore_sigframe().
  *
  * Asserted, when no change is under way: each user instruction, in the handler and
  * after sigreturn, runs with the rights that the last change gave; after sigreturn with
- * those that the handler has written to the frame, for the keys that it has changed.
+ * those that the handler has written to the frame, for the keys that it has changed. No
+ * deadlock: the task may go at any time, so that a call or a fork() that waits for ever
+ * is an invalid end state.
  *
  * NO_STAMP		sigreturn restores the frame as it is
  * NO_STAMP_OF_TASK	the stamp is the last epoch of all, not that of the task
  * NO_KEEP		sigreturn overrides what the handler has changed in the frame
  * NO_ID		the frame does not say which history its epoch belongs to
+ * NO_FUTURE		sigreturn believes the stamp of an epoch that has not been
  * NO_FORK_LOCK		fork() copies changes and epoch while a change is under way
  * NO_NEW_TASK		fork(): nobody applies to the child what came after its PKRU was copied
+ * NO_FLUSH_THREAD	execve(): the task remembers the epoch of its old address space
+ * NO_ACK		the caller is not told that an IPI has been handled
+ * NO_UNLOCK		a change does not let the lock go
  */
 #define KEYS	2
 #ifdef LARGE
-#define LEVELS	1
-#define CHANGES	3
+#define LEVELS	2
+#define CHANGES	2
 #else
 #define LEVELS	1
 #define CHANGES	2
 #endif
+
+/* The stamp of an epoch that the search does not reach. */
+#define FUTURE	255
 
 #define bit(k)	(1 << (k))
 #define bits(word, k, value)	(((word) & ~bit(k)) | ((value) << (k)))
@@ -133,6 +143,14 @@ inline deliver()
 	}
 }
 
+inline clear_frame()
+{
+	frame[level].pkru = 0;
+	frame[level].saved = 0;
+	frame[level].stamp = 0;
+	frame[level].id = 0
+}
+
 inline sigreturn()
 {
 	atomic {
@@ -163,7 +181,9 @@ inline sigreturn()
 #ifndef NO_ID
 		:: frame[level].id != mm[now].id -> since = 0
 #endif
+#ifndef NO_FUTURE
 		:: since > e -> since = 0
+#endif
 		:: else
 		fi
 	};
@@ -180,10 +200,7 @@ inline sigreturn()
 	since = 0;
 #endif
 	atomic {
-		frame[level].pkru = 0;
-		frame[level].saved = 0;
-		frame[level].stamp = 0;
-		frame[level].id = 0;
+		clear_frame();
 		printf("task: back, PKRU %d\n", pkru)
 	}
 }
@@ -260,6 +277,32 @@ inline restore()
 	}
 }
 
+/* Another program: frames are gone, PKRU has its initial value, the flag stays. */
+inline execve()
+{
+	atomic {
+		printf("task: execve()\n");
+		do
+		:: level > 0 ->
+			wanted[level] = 0;
+			either[level] = 0;
+			level--;
+			clear_frame()
+		:: else -> break
+		od;
+		wanted[0] = 0;
+		either[0] = 0;
+		pkru = 0;
+		mm[1].id = 1;
+		now = 1;
+#ifndef NO_FLUSH_THREAD
+		seen = 0;
+#endif
+		changes = 0;
+		forget()
+	}
+}
+
 #define RIGHT	(((pkru ^ wanted[level]) & ~either[level] & ~mm[now].under_way) == 0)
 
 proctype task()
@@ -282,7 +325,7 @@ exit_to_user_mode:
 		fi
 	od;
 	mode = IN_USER;
-end:	do
+	do
 	:: atomic { !ipi -> assert(RIGHT) }
 	:: atomic {
 		/* The handler changes the right to key 0 in the frame that it returns to, once. */
@@ -292,6 +335,22 @@ end:	do
 		either[level - 1] = either[level - 1] & ~1;
 		printf("handler: changes key 0, PKRU in the frame %d\n", frame[level - 1].pkru)
 	   }
+	:: atomic {
+		/* It writes a stamp. Changes from before the frame may then be applied again. */
+		now && !ipi && level && frame[level - 1].stamp != FUTURE ->
+		do
+		:: k < KEYS ->
+			if
+			:: mm[now].change[k].epoch && mm[now].change[k].epoch <= frame[level - 1].stamp ->
+				either[level - 1] = either[level - 1] | bit(k) & ~WRITTEN(level - 1)
+			:: else
+			fi;
+			k++
+		:: else -> k = 0; break
+		od;
+		frame[level - 1].stamp = FUTURE;
+		printf("handler: writes a stamp\n")
+	   }
 	:: atomic { ipi -> ipi = false; mode = KERNEL; goto exit_to_user_mode }
 	:: atomic { !ipi -> mode = KERNEL };
 		if
@@ -299,9 +358,13 @@ end:	do
 		:: level -> sigreturn()
 		:: !now && level -> fork()
 		:: atomic { !now && level && !mm[0].under_way && seen == mm[0].epoch -> restore() }
+		:: !now -> execve()
+		:: goto gone
 		fi;
 		goto exit_to_user_mode
-	od
+	od;
+gone:	/* The task has exited, or sleeps for ever. */
+	skip
 }
 
 /* pkey_alloc() of a clean key or PR_PKEY_SET_RIGHTS by another task of address space m. */
@@ -309,7 +372,6 @@ proctype changer(byte m)
 {
 	byte k, i, access;
 
-	now == m;
 end:	do
 	:: atomic {
 		now == m && changes < CHANGES && !mm[m].lock ->
@@ -343,7 +405,11 @@ end:	do
 		fi;
 		if
 		:: atomic { now == m && mode != KERNEL -> ipi = true };
+#ifdef NO_ACK
+			false
+#else
 			!ipi
+#endif
 		:: now != m || mode == KERNEL
 		fi;
 		atomic {
@@ -362,7 +428,9 @@ end:	do
 			:: else
 			fi;
 			mm[m].under_way = 0;
+#ifndef NO_UNLOCK
 			mm[m].lock = false;
+#endif
 			k = 0;
 			access = 0
 		}

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Keys: pkey_alloc(), pkey_free(), pkey_mprotect() and munmap() of tasks that share
- * an address space, in any order and at any time. Any task frees any key, and attaches
- * any key to the one mapping. Compare arch/x86/mm/pkeys.c and asm/pkey_map.h.
+ * Keys: pkey_alloc(), pkey_free(), pkey_mprotect(), munmap() and PR_PKEY_SET_RIGHTS of
+ * tasks that share an address space, in any order and at any time. Any task frees any
+ * key, attaches any key to the one mapping, and gives all tasks rights to any key.
+ * Compare arch/x86/mm/pkeys.c and asm/pkey_map.h.
  *
  * The broadcast is one step here (models/broadcast.pml has its steps): each task syncs
  * before its next user instruction.
@@ -13,7 +14,8 @@
  * TLB carries is not handed out as clean (F1, F2), and no mapping gets a key by a call
  * that judged the key before that key was handed out as clean (C3). Of the calls that
  * returned a key only the caller of the last issue has rights (F4), and it has them
- * (A5). No deadlock.
+ * (A5), or PR_PKEY_SET_RIGHTS gave rights to this issue (I3). No deadlock: a task that
+ * waits for ever does not get to its end.
  *
  * NO_CMPXCHG		the map is stored, not compared and exchanged
  * NO_LOCK		pkey_alloc() syncs and sets the caller's rights after it has let the lock go
@@ -25,15 +27,20 @@
  * NO_FLUSH_FIRST	it unpins before the TLB is flushed
  * NO_COUNT_LAST	munmap() counts the mapping out before the TLB is flushed
  * NO_MAP_FIRST		pkey_alloc() reads the counts before the map
+ * NO_LOCK_OF_TWO	pkey_alloc() takes no lock, also where the mm has two users
+ * NO_CHECK_LOCKED	PR_PKEY_SET_RIGHTS checks the key before it takes the lock
+ * NO_UNLOCK		pkey_alloc() does not let the lock go
  */
 #ifdef LARGE
 #define TASKS	2
 #define ISSUES	3
 #define PROTECTS 2
+#define SETS	1
 #else
 #define TASKS	2
 #define ISSUES	2
 #define PROTECTS 1
+#define SETS	1
 #endif
 #define KEYS	2
 
@@ -45,10 +52,11 @@ byte allocated;
 byte used;
 byte pinned;
 
-/* struct mm_pkeys */
+/* struct mm_pkeys. A change of a key is its epoch, and the right that it gives. */
 byte count[KEYS + 1];
 byte epoch;
 byte change[KEYS + 1];
+byte gives[KEYS + 1];
 bool lock;
 
 /* mm_struct: its users; mmap_lock for writing; the key of the mapping, in three places. */
@@ -68,7 +76,8 @@ task_struct task[TASKS];
 /*
  * Not in the code: which keys are handed out; how often each was; its last issue as
  * clean; its last issue that has taken the others' rights and returned. How many calls
- * of pkey_alloc() and pkey_mprotect() there were, which bounds the search.
+ * of pkey_alloc(), pkey_mprotect() and PR_PKEY_SET_RIGHTS there were, which bounds the
+ * search.
  */
 byte held;
 byte issue[KEYS + 1];
@@ -76,6 +85,7 @@ byte clean[KEYS + 1];
 byte revoked[KEYS + 1];
 byte issues;
 byte protects;
+byte sets;
 
 inline take(l)
 {
@@ -100,7 +110,7 @@ inline sync(t)
 		do
 		:: k <= KEYS ->
 			if
-			:: change[k] > task[t].seen -> task[t].right[k] = 0
+			:: change[k] > task[t].seen -> task[t].right[k] = gives[k]
 			:: else
 			fi;
 			k++
@@ -178,14 +188,25 @@ inline set_own_right(t)
 	}
 }
 
+/* The caller's own rights are set, and it remembers the epoch. */
+inline stamp(t, right)
+{
+	change[key] = epoch + 1;
+	gives[key] = right;
+	epoch++;
+	task[t].seen = epoch
+}
+
 inline pkey_alloc(t)
 {
 #ifndef NO_USERS_FIRST
 	alone = (users == 1);
+#ifndef NO_LOCK_OF_TWO
 	if
 	:: alone
 	:: else -> take(lock)
 	fi;
+#endif
 #endif
 #ifndef NO_SYNC_BEFORE_SET
 	sync(t);
@@ -242,9 +263,7 @@ inline pkey_alloc(t)
 		if
 		:: d_step {
 			(u & bit(key)) && !count[key] ->
-			change[key] = epoch + 1;
-			epoch++;
-			task[t].seen = epoch;
+			stamp(t, 0);
 			printf("task %d: stamps key %d, others lose their rights\n", t, key)
 		   };
 			stamped = true
@@ -266,6 +285,7 @@ inline pkey_alloc(t)
 		:: key && stamped && revoked[key] < mine -> revoked[key] = mine
 		:: else
 		fi;
+#ifndef NO_UNLOCK
 #ifndef NO_LOCK
 		if
 		:: alone
@@ -276,6 +296,7 @@ inline pkey_alloc(t)
 		:: alone || key
 		:: else -> lock = false
 		fi;
+#endif
 #endif
 		printf("task %d: pkey_alloc() returns %d\n", t, key);
 		got = key;
@@ -303,6 +324,37 @@ inline pkey_free(t)
 		fi
 	od;
 	atomic { key = 0; a = 0; u = 0; p = 0 }
+}
+
+inline check_owned(t)
+{
+	d_step {
+		ok = (allocated & bit(key)) != 0;
+		mine = issue[key];
+		printf("task %d: PR_PKEY_SET_RIGHTS, key %d allocated: %d\n", t, key, ok)
+	}
+}
+
+inline pkey_set_rights(t)
+{
+#ifdef NO_CHECK_LOCKED
+	check_owned(t);
+	take(lock);
+#else
+	take(lock);
+	check_owned(t);
+#endif
+	if
+	:: ok ->
+		sync(t);
+		set_own_right(t);
+		d_step {
+			stamp(t, mine);
+			printf("task %d: gives all tasks rights to key %d\n", t, key)
+		}
+	:: else
+	fi;
+	d_step { lock = false; key = 0; mine = 0; ok = false }
 }
 
 /* The count and the vma, then the page tables, then the TLB. */
@@ -416,6 +468,7 @@ proctype user(byte t)
 		:: issues < ISSUES -> issues++; goto alloc
 		:: key = 1; goto release
 		:: key = 2; goto release
+		:: sets < SETS -> sets++; select(key : 1 .. KEYS); goto set_rights
 		:: protects < PROTECTS -> protects++; select(key : 0 .. KEYS); goto protect
 		:: vma -> goto unmap
 		:: goto exit
@@ -426,6 +479,8 @@ alloc:		pkey_alloc(t);
 release:	pkey_free(t);
 		goto next;
 protect:	pkey_mprotect(t);
+		goto next;
+set_rights:	pkey_set_rights(t);
 		goto next;
 unmap:		munmap(t);
 next:		skip
@@ -454,6 +509,13 @@ init {
 		:: count[0] = 1
 		:: count[1] = 1; vma = 1; pte = 1; tlb = 1
 		fi;
+#ifdef LARGE
+		/* All at once would be too many states. */
+		if
+		:: issues = 1
+		:: sets = 1
+		fi;
+#endif
 		do
 		:: t < TASKS -> run user(t); t++
 		:: else -> break

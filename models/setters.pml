@@ -6,12 +6,14 @@
  * Compare arch_pkey_set_rights() and pkru_apply() in arch/x86/mm/pkeys.c.
  *
  * Asserted: when no call is under way, each user instruction runs with the rights that
- * the last call gave, also in the tasks that called. No deadlock.
+ * the last call gave, also in the tasks that called. No deadlock: each task may go at
+ * any time, so that a caller that waits for ever is an invalid end state.
  *
  * NO_LOCK		two calls run at the same time
  * NO_OWN_EPOCH		a caller remembers the last epoch that it finds when it has let the lock go
  * NO_ABORT		a task whose rights were changed is not aborted out of the section
  * NO_IPI		nothing brings tasks out of user mode
+ * NO_UNLOCK		a call does not let the lock go
  */
 #define TASKS	3
 #define RSEQ	2
@@ -126,7 +128,9 @@ inline set_rights(t, value)
 	set_own_rights(t, value, epoch);
 #endif
 	atomic {
+#ifndef NO_UNLOCK
 		lock = false;
+#endif
 		printf("task %d: PR_PKEY_SET_RIGHTS returns\n", t);
 		mine = 0;
 		under_way--
@@ -163,7 +167,7 @@ exit_to_user_mode:
 		fi
 	od;
 	mode[t] = IN_USER;
-end:	do
+	do
 	:: atomic { !ipi[t] -> assert(RIGHT) }
 	:: atomic {
 		t == RSEQ && !ipi[t] && !section ->
@@ -190,7 +194,10 @@ end:	do
 		set_rights(t, t + 1);
 		goto exit_to_user_mode
 	:: atomic { !ipi[t] -> mode[t] = KERNEL; goto exit_to_user_mode }
-	od
+	:: atomic { !ipi[t] -> mode[t] = KERNEL; goto gone }
+	od;
+gone:	/* The task has exited, or sleeps for ever. */
+	skip
 }
 
 init {

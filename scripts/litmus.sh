@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# litmus.sh [DIRECTORY]: run Documentation/litmus-tests/pkeys against the memory model
-# of the kernel tree. Each test says in its first comment what the result has to be.
+# litmus.sh [DIRECTORY]: run Documentation/litmus-tests/pkeys against a kernel's memory
+# model: that of this kernel if it knows the atomic operations that the tests use, else
+# that of the newest. Each test says in its first comment what the result has to be.
 # The result is TAP. Debian has no package of herd7; HERD names one that was built by
 # hand (https://github.com/herd/herdtools7), with options if it needs some.
 . "$(dirname "$0")/lib.sh"
@@ -10,7 +11,11 @@
 : "${HERD:=herd7}"
 tests_dir=$top/Documentation/litmus-tests/pkeys
 model=$tree/tools/memory-model
-[ -d "$model" ] || model=$BUILD/7.3/linux/tools/memory-model
+knows_atomics() { grep -qs 'atomic_andnot' "$1/linux-kernel.def"; }
+knows_atomics "$model" || model=$BUILD/$mainline/linux/tools/memory-model
+why=
+knows_atomics "$model" || why="needs the memory model of Linux $mainline: make build BASE=$mainline"
+command -v "${HERD%% *}" >/dev/null || why="herd7 is not installed"
 
 # as_expected FILE
 as_expected() {
@@ -26,18 +31,11 @@ as_expected() {
 }
 
 tap_begin litmus "${1:-$work/results/litmus}"
-herd=$(command -v "${HERD%% *}" || true)
-if [ -z "$herd" ]; then
-	say "    litmus tests: skipped, herd7 is not installed"
-elif [ ! -d "$model" ]; then
-	say "    litmus tests: skipped, there is no kernel tree: make build"
-fi
+[ -z "$why" ] || say "    litmus tests: skipped, $why"
 for file in "$tests_dir"/*.litmus; do
 	name=$(basename "$file" .litmus)
-	if [ -z "$herd" ]; then
-		skip "$name" "herd7 is not installed"
-	elif [ ! -d "$model" ]; then
-		skip "$name" "there is no kernel tree"
+	if [ -n "$why" ]; then
+		skip "$name" "$why"
 	else
 		check "$name: $(sed -n 's/^ \* Result: //p' "$file")" as_expected "$file"
 	fi
