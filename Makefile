@@ -3,7 +3,7 @@
 
 export BASE CONFIG UNPATCHED KERNEL BUILD TREE FROM TEST GDB SHARE LINT_PACKAGES
 
-# Package, and a command in it.
+# Each entry is a package and a command in it.
 LINT_PACKAGES = sparse:sparse coccinelle:spatch codespell:codespell \
 	shellcheck:shellcheck mandoc:mandoc clang:clang lld:ld.lld llvm:llvm-ar \
 	python3-sphinx:sphinx-build python3-ply: python3-git:
@@ -94,7 +94,7 @@ runtimes:
 	@scripts/runtimes.sh
 
 test-harness:
-	@prove --timer scripts/tests
+	@prove -j2 --timer scripts/tests
 
 image:
 	@scripts/setup.sh && scripts/tree.sh && scripts/build.sh && scripts/image.sh

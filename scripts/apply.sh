@@ -1,16 +1,18 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# Apply the series to a user's own kernel git tree, on a new branch. The only
-# command that changes a tree of the user's: with one checkout of commits that were
-# made beside it. If that fails or a signal arrives, the tree gets back what it had.
+# Apply the series to a user's own kernel git tree, on a new branch. No other command
+# changes a tree of the user's. The commits are made beside the tree, and one checkout
+# brings them in. If that fails or a signal arrives, the tree gets back what it had.
 . "$(dirname "$0")/lib.sh"
 
 [ -n "${TREE:-}" ] || die "name your kernel git tree: make apply TREE=/path/to/linux"
 [ -d "$TREE" ] || die "TREE=$TREE is not a directory"
 TREE=$(realpath "$TREE")
 branch=pkeys
+# git status takes no lock of the index, which a signal could make it leave behind.
+export GIT_OPTIONAL_LOCKS=0
 
-# git, with $away in a session of its own: a terminal's signals do not reach it there.
+# With $away git runs in a session of its own, where a terminal's signals do not reach it.
 away=
 in_tree() { $away git -C "$TREE" "$@"; }
 
@@ -44,12 +46,12 @@ cp "$git_dir/index" "$temporary/index"
 
 # git overwrites a file that is ignored, or marked as unchanged.
 while read -r file; do
-	path=$file
-	while [ "$path" != . ]; do
-		if [ -L "$TREE/$path" ] || { [ -e "$TREE/$path" ] && [ ! -d "$TREE/$path" ]; }; then
-			die "$TREE/$path is not in git and the series needs its name: move it away first"
+	path=/$file
+	while [ -n "$path" ]; do
+		if [ -L "$TREE$path" ] || { [ -e "$TREE$path" ] && [ ! -d "$TREE$path" ]; }; then
+			die "$TREE$path is not in git and the series needs its name: move it away first"
 		fi
-		path=$(dirname "$path")
+		path=${path%/*}
 	done
 done <"$temporary/added"
 hidden=$(xargs git -C "$TREE" ls-files -v -- <"$temporary/changed" | sed -n 's/^[a-z] //p' | head -n 1)
@@ -62,7 +64,8 @@ written() {
 	cmp -s -n "$(stat -c %s "$TREE/$1")" "$TREE/$1" "$temporary/after"
 }
 
-# Undo the checkout, however far it came. A file with other contents is the user's.
+# restore STATUS: undo the checkout, however far it came. A file with other contents is the
+# user's.
 restore() {
 	local file
 	[ "$1" -le 128 ] || rm -f "$git_dir/index.lock"

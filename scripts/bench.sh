@@ -1,15 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # Measure the unpatched and the patched kernel, built alike, in the same emulated
-# machine: a table into results/bench.txt, with the date and the series, and into
-# Documentation/benchmark/, with the curves as pictures. "bench.sh table" makes them
-# again from what the last run measured.
+# machine. The table goes into results/bench.txt, with the date and the series, and two
+# curves become pictures beside it. "bench.sh table" makes them again from what the last
+# run measured.
 export CONFIG=bench
 . "$(dirname "$0")/lib.sh"
 
 results=$work/results
-report=$top/Documentation/benchmark
-mkdir -p "$report" "$results"
+mkdir -p "$results" || die "cannot make $results: set BUILD= to a directory that can be written"
 
 # run MODE NAME CPUS: one boot with the benchmark. norandmaps: how many pages of page
 # tables fork() copies depends on where the mappings are. A boot that the emulation of
@@ -122,19 +121,18 @@ curves() {
 			plots="$plots${plots:+, }'$results/curve-$row$kernel' with linespoints title '$row, ${kernel:+un}patched'"
 		done
 	done
-	for terminal in svg pngcairo; do
-		gnuplot <<-END
-			set terminal $terminal size 800,500 noenhanced
-			set output '$report/$name.${terminal%cairo}'
-			set title '$title'
-			set xlabel '$axis'
-			set ylabel '$unit'
-			set logscale xy
-			set key outside bottom
-			set grid
-			plot $plots
-		END
-	done
+	# White, because a page that is dark would hide the axes.
+	gnuplot <<-END
+		set terminal svg size 800,500 noenhanced background rgb 'white'
+		set output '$top/results/bench-$name.svg'
+		set title '$title, Linux $BASE'
+		set xlabel '$axis'
+		set ylabel '$unit'
+		set logscale xy
+		set key outside bottom
+		set grid
+		plot $plots
+	END
 }
 
 if [ "${1:-}" = measure ]; then
@@ -156,8 +154,8 @@ fi
 	table "instructions, one CPU" counted
 	table "nanoseconds, two CPUs" clocked
 	table "bytes" sizes
-} | tee "$report/results.txt"
-"$scripts/record.sh" bench "make bench" <"$report/results.txt"
+} | tee "$results/bench.txt"
+"$scripts/record.sh" bench "make bench" <"$results/bench.txt"
 curves mappings "The cost of a key as the number of mappings grows" instructions \
 	"mappings in the process" counted alloc_free cycle
 curves threads "The cost of a broadcast as the number of other threads grows" instructions \

@@ -68,7 +68,7 @@ is_step() {
 set_up() {
 	check_data
 	step "building the tests" "$scripts/tests.sh"
-	mkdir -p "$passed" "$lab_work"/obj-{default,nopkeys,allnoconfig}
+	mkdir -p "$passed" "$lab_work"/obj-{quick,nopkeys,allnoconfig}
 	git -C "$tree" worktree prune
 	git -C "$stage" rev-parse -q --verify HEAD >/dev/null 2>&1 || {
 		rm -rf "$stage"
@@ -77,7 +77,7 @@ set_up() {
 	# Before KUnit's tests are in the tree it is built as the unpatched one is: without
 	# the options of patched.fragment.
 	ln -sfn linux "$lab_work/linux-unpatched"
-	ln -sfn obj-default "$lab_work/obj-default-unpatched"
+	ln -sfn obj-quick "$lab_work/obj-quick-unpatched"
 	ln -sfn obj-nopkeys "$lab_work/obj-nopkeys-unpatched"
 	ln -sfn "$work/root" "$lab_work/root"
 	ln -sfn "$work/root" "$lab_work/root-unpatched"
@@ -119,7 +119,7 @@ in_lab() {
 # boots CONFIG PROCESSOR PLAN: and its programs pass. No failure is a known one.
 boots() {
 	local config=$1 processor=$2 plan=$3 name=bisect-$1-$2
-	if [ "$config" = default ] && has_kunit; then
+	if [ "$config" = quick ] && has_kunit; then
 		plan="$plan"$'\n'kunit_pkey_map
 	fi
 	CONFIG=$config PLAN=$plan in_lab "$scripts/boot.sh" "$name" 2 "$processor" &&
@@ -137,10 +137,10 @@ whole() {
 	git -C "$stage" checkout -q --detach "$1" &&
 		work=$lab_work allnoconfig &&
 		CONFIG=nopkeys in_lab "$scripts/build.sh" &&
-		CONFIG=default in_lab "$scripts/build.sh" &&
+		CONFIG=quick in_lab "$scripts/build.sh" &&
 		boots nopkeys pku "$(plan nopku "$1")" &&
-		boots default nopku "$(plan nopku "$1")" &&
-		boots default pku "$(plan pku "$1")" &&
+		boots quick nopku "$(plan nopku "$1")" &&
+		boots quick pku "$(plan pku "$1")" &&
 		stamp >"$passed/$1"
 }
 

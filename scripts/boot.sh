@@ -21,8 +21,8 @@ splat='WARNING:|BUG:|KASAN|UBSAN|Kernel panic|Oops|possible circular locking|pos
 
 has_option() { grep -qx "$1=y" "$obj/.config"; }
 
-# KVM where it has protection keys and works, otherwise QEMU's own emulation.
-# A device can be there and not work: such a guest hangs at its first instruction.
+# accelerator: choose KVM if it has protection keys and works, otherwise QEMU's emulation.
+# KVM may be there and not work: such a guest hangs at its first instruction.
 accelerator() {
 	if ! grep -qw pku /proc/cpuinfo; then
 		why="this machine's processor has no protection keys"
@@ -39,7 +39,7 @@ accelerator() {
 	say "    TCG, -cpu max: $why"
 }
 
-# Tried once until the machine is rebooted.
+# kvm_works: boot once with KVM, and keep the result until the machine is rebooted.
 kvm_works() {
 	local trial
 	trial=$BUILD/kvm-trial-$(cat /proc/sys/kernel/random/boot_id)
@@ -68,7 +68,7 @@ smp=$cpus
 has_option CONFIG_ACPI || smp=$cpus,sockets=$cpus
 qemu+=(-cpu "$cpu" -smp "$smp" -m 2G -nodefaults -display none -no-reboot -kernel "$IMAGE")
 
-# The programs that we did not write. The seed is kept with the results.
+# foreign: print the programs that we did not write. The seed is kept with the results.
 foreign() {
 	local seed=${SEED:-$RANDOM}
 	echo "stress-ng --pkey 4 --verify --timeout 60 --seed $seed"
@@ -92,13 +92,15 @@ if [ "$name" = shell ]; then
 		qemu+=(-s -S)
 		append="$append nokaslr"
 		say "    QEMU waits: gdb $obj/vmlinux -ex 'target remote :1234', then: continue"
+		has_option CONFIG_DEBUG_INFO ||
+			say "    for source lines add CONFIG_DEBUG_INFO_DWARF5=y to configs/$CONFIG.config"
 	fi
 	exec qemu-system-x86_64 "${qemu[@]}" -serial mon:stdio \
 		-append "$append quiet harness=shell${SHARE:+ harness_share}"
 fi
 
-rm -rf "$results"
-mkdir -p "$results"
+{ rm -rf "$results" && mkdir -p "$results"; } 2>/dev/null ||
+	die "cannot write to $results: set BUILD= to a directory of yours"
 
 # Programs that are no tests of ours come in an archive of their own.
 initrd=$root.cpio.gz
@@ -122,7 +124,7 @@ qemu+=(-initrd "$initrd")
 
 echo "BASE=$BASE CONFIG=$CONFIG UNPATCHED=$UNPATCHED -smp $smp -cpu $cpu $append" >"$results/boot"
 
-# All test programs of these ABIs and of none, and KUnit's suite.
+# tests: print all test programs of these ABIs and of none, and KUnit's suite.
 tests() {
 	local abis=${programs%%:*} only=${programs#*:}
 	[ "$only" != "$programs" ] || only='.*'
@@ -136,7 +138,7 @@ tests() {
 		die "no test of $work/root matches $programs"
 }
 
-# What the guest is to run. A planned program that leaves no result is a failure.
+# The guest runs what is planned. A planned program that leaves no result is a failure.
 if [ -n "$PLAN" ]; then
 	echo "$PLAN"
 elif [ "$programs" = vmtests ]; then
@@ -146,12 +148,12 @@ elif [ "$programs" = foreign ]; then
 else
 	tests
 fi | sed "s/^pkey_torture_test[^ ]*$/& -t ${TORTURE:-10}/" >"$results/planned"
-# Last, because it looks at what the others leave behind.
+# kmemleak comes last, because it looks at what the others leave behind.
 if [ -z "$PLAN" ] && has_option CONFIG_DEBUG_KMEMLEAK && [[ " $* " != *" kmemleak=off "* ]]; then
 	echo kmemleak >>"$results/planned"
 fi
 
-# In the background, so that a signal ends this script, and the trap QEMU.
+# QEMU runs in the background, so that a signal ends this script, and the trap ends QEMU.
 failure=
 timeout "$boot_limit" qemu-system-x86_64 "${qemu[@]}" -serial "file:$log" \
 	-virtfs "local,path=$results,mount_tag=results,security_model=none,id=results" \
@@ -160,13 +162,13 @@ trap 'kill $! 2>/dev/null || true' EXIT
 wait $! || {
 	status=$?
 	failure="QEMU ended with status $status: $(tail -n 1 "$results/qemu.log")"
-	[ "$status" != 124 ] || failure="no end after $boot_limit s"
+	[ "$status" != 124 ] || failure="QEMU did not end within $boot_limit s"
 }
 
 if [ -z "$failure" ] && [ ! -f "$results/done" ]; then
-	failure="the guest brought no result"
+	failure="the guest left no result"
 fi
-# What tests races must not pass on fewer.
+# Tests of races must not pass on fewer processors.
 if [ -z "$failure" ] && ! grep -qE "smp: Brought up .*, $cpus CPUs?" "$log"; then
 	failure="the guest does not have $cpus processors"
 fi

@@ -6,9 +6,9 @@
 mapfile -t fragments < <(fragments "$CONFIG.config")
 [ -n "$UNPATCHED" ] || fragments+=(patched.fragment)
 
-# vanished: print the options that configs/ asks for and .config does not have. Kconfig
+# dropped: print the options that configs/ asks for and .config does not have. Kconfig
 # drops an option silently if a dependency is off.
-vanished() {
+dropped() {
 	local line
 	while read -r line; do
 		case $line in
@@ -26,8 +26,8 @@ configure() {
 	local missing
 	quietly "$obj/config.log" kmake "$src" -s O="$obj" \
 		KCONFIG_ALLCONFIG="$obj/wanted.config" allnoconfig
-	missing=$(vanished | tr '\n' ' ')
-	[ -z "$missing" ] || die "these options of configs/ vanished from $obj/.config, a dependency is off: $missing"
+	missing=$(dropped | tr '\n' ' ')
+	[ -z "$missing" ] || die "Kconfig dropped these options of configs/, because a dependency is off: $missing"
 }
 
 # made_with: print what the kernel depends on beside its source.
@@ -57,13 +57,13 @@ compile() {
 		tee "$obj/build.log" | progress "${total:-}"
 }
 
-mkdir -p "$obj"
+mkdir -p "$obj" 2>/dev/null || die "cannot write to $obj: set BUILD= to a directory of yours"
 config "${fragments[@]}" >"$obj/wanted.config"
 ! is_built || exit 0
 rm -f "$obj/built"
 made_with | sha256sum >"$obj/building"
 anew=1 total=''
-[ ! -f "$obj/vmlinux.o" ] || anew=''
+[ ! -f "$obj/.config" ] || anew=''
 [ -z "$anew" ] || total=$(steps)
 configure
 if ! step "building the ${UNPATCHED:+unpatched }kernel $BASE, $CONFIG" compile; then

@@ -126,7 +126,7 @@ other_base() {
 	local name=linux-$1
 	local dir=$BUILD/$1/results/$name
 	if ! BASE=$1 "$scripts/setup.sh"; then
-		no_result "$dir" left-out "its source cannot be had"
+		no_result "$dir" left-out "its packages or its source cannot be installed"
 	elif BASE=$1 "$scripts/tree.sh" && BASE=$1 "$scripts/build.sh" &&
 	     BASE=$1 step "building the tests" "$scripts/tests.sh"; then
 		BASE=$1 step "booting $name: default, 2 CPUs, pku" \
@@ -231,7 +231,7 @@ check() {
 	while read -r line; do
 		set -- $line
 		while [ "$3" != "$first" ] && [ ! -f "$(built "$3")" ] && kill -0 "$building" 2>/dev/null; do
-			sleep 1
+			sleep 0.2
 		done
 		if [ "$3" = "$first" ] || [ "$(cat "$(built "$3")" 2>/dev/null)" = 0 ]; then
 			boot "$@"

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# Remove what was built. A kernel git tree with somebody's work stays, and all the rest.
+# Remove what was built. If a kernel git tree has work, remove nothing (work_in() in lib.sh).
 . "$(dirname "$0")/lib.sh"
 
 shopt -s nullglob
@@ -23,4 +23,4 @@ for dir in "$BUILD"/*/; do
 done
 rm -rf "$BUILD"/*/linux.new "$BUILD/apt" "$BUILD/ccache"
 rm -f "$BUILD/apt.log" "$BUILD"/kvm-trial-*
-[ ! -d "$BUILD" ] || rmdir --ignore-fail-on-non-empty "$BUILD" "$BUILD"/*/ 2>/dev/null || true
+[ ! -d "$BUILD" ] || rmdir --ignore-fail-on-non-empty "$BUILD"/*/ "$BUILD" 2>/dev/null || true

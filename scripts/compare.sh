@@ -67,15 +67,15 @@ both() {
 	return $status
 }
 
-# chunk_of FILE FILE: the first chunk whose line differs, or that has a result that was
-# not predicted.
+# chunk_of FILE FILE: print the chunks whose lines differ, or that have a result that was not
+# predicted.
 chunk_of() {
 	diff "$1" "$2" | sed -n 's/^[<>] \([0-9]*\) .*/\1/p'
 	awk 'NF == 4 && $4 > 0 { print $1 }' "$1" "$2"
 }
 
-# ask OPERATION...: run these of the chunk on both kernels. Return: Do the logs differ,
-# or has one of them a result that was not predicted?
+# ask OPERATION...: run these of the chunk on both kernels. Succeed if the logs differ, or if
+# one of them has a result that was not predicted.
 requests=0 smaps=
 ask() {
 	local side deadline=$((SECONDS + 600))
@@ -94,14 +94,15 @@ ask() {
 		grep -q ^MODEL "$ours/answer-$requests"
 }
 
-# The first line that differs in the answers last asked for, or is not predicted.
+# first_difference: print the number of the first line that differs in the last answers, or
+# was not predicted.
 first_difference() {
 	local a=$ours/answer-$requests b=$theirs/answer-$requests
 	{ cmp "$a" "$b" || true; } | sed 's/.* line //' | grep . ||
 		{ grep -n ^MODEL "$a" || true; } | head -n 1 | cut -d: -f1
 }
 
-# The operation that makes the first difference.
+# last_operation: print the operation that makes the first difference.
 last_operation() {
 	local line a=$ours/answer-$requests
 	line=$(first_difference)
@@ -109,7 +110,7 @@ last_operation() {
 	head -n "$line" "$a" | sed -n 's/^\([0-9]*\)\.[0-9] .*/\1/p' | tail -n 1
 }
 
-# Leave out ever smaller parts of the sequence, as long as the difference stays.
+# reduce: leave out ever smaller parts of the sequence, as long as the difference stays.
 reduce() {
 	local ops size start last fewer changed line
 	mapfile -t ops < <(seq 0 249)
@@ -136,7 +137,7 @@ reduce() {
 		[ "$size" = 1 ] && [ -n "$changed" ] || size=$((size / 2))
 	done
 	ask "${ops[@]}" || true
-	# With the text of smaps only where that is what differs.
+	# Ask for the text of smaps if that is what differs.
 	line=$(first_difference)
 	! sed -n "${line:-1}p" "$ours/answer-$requests" | grep -q 'mappings' || smaps=smaps
 	ask "${ops[@]}" || true
@@ -184,7 +185,7 @@ same() {
 	echo "chunks that differ or have results that were not predicted: $(wc -l <"$work/compare.chunks"):" \
 		"$(head -n 10 "$work/compare.chunks" | paste -s -d ' ')"
 	chunk=$(head -n 1 "$work/compare.chunks")
-	# Once: what differs in one kind of program mostly differs in the others too.
+	# Reduce once. The other kinds of programs mostly have the same difference.
 	[ -z "$chunk" ] || [ -n "$reduced" ] || shortest "$1" "$2" "$chunk"
 	reduced=1
 	return 1

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# deb.sh [config|check]: Debian packages of the patched kernel, with the kernel's own
-# bindeb-pkg, in the configuration that CONFIG names. With "config": check only that it
-# is one. With "check": in the small one, and the image in the package is booted.
+# deb.sh [config|check]: build Debian packages of the patched kernel, with the kernel's own
+# bindeb-pkg, in the configuration that CONFIG names. With "config", only check that it is
+# one. With "check", build them in the default configuration, and boot the packaged image.
 asked=${CONFIG:-/boot/config-$(uname -r)}
 CONFIG=default
 . "$(dirname "$0")/lib.sh"

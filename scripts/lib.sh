@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 # shellcheck disable=SC2034
-# What the scripts share: settings, places, messages. Messages go to stderr, so
-# that stdout is free for answers (make -s image, the table).
+# Each script sources this file for its settings, places and messages. Messages go to
+# stderr, so that stdout is free for answers (make -s image, the table).
 
 set -euo pipefail
 
@@ -52,7 +52,7 @@ lock() {
 	export LOCKED="${LOCKED:-} $1"
 }
 
-# A directory for temporary files, $temporary, that goes when the script ends.
+# make_temporary: make $temporary, a directory that is removed when the script ends.
 make_temporary() {
 	temporary=$(mktemp -d 2>/dev/null) || die "cannot write to ${TMPDIR:-/tmp}: free some space, or set TMPDIR="
 	trap remove_temporary EXIT
@@ -77,7 +77,7 @@ step() {
 	local text=$1 start=$SECONDS status=0
 	shift
 	say "==> $text"
-	# Not "|| status=$?": that would switch off set -e inside the command.
+	# "|| status=$?" would switch off set -e inside the command.
 	"$@"
 	status=$?
 	say "    $text: $((SECONDS - start)) s"
@@ -135,8 +135,18 @@ kernel_version() {
 # known_bases: print the kernels that there is a series for.
 known_bases() { (cd "$top/patches" 2>/dev/null && echo *) || echo none; }
 
-# patches_stamp: a number that stands for what the patches in patches/BASE say.
-patches_stamp() { (shopt -s nullglob && cat /dev/null "$patches"/[0-9]*.patch | sha256sum | cut -d' ' -f1); }
+# patches_stamp DIRECTORY: print a checksum of the patches there.
+patches_stamp() { (shopt -s nullglob && cat /dev/null "$1"/[0-9]*.patch | sha256sum | cut -d' ' -f1); }
+
+# restore_patches: undo an export that was killed between the two renames.
+restore_patches() {
+	local new=$top/patches/.new-$BASE old=$top/patches/.old-$BASE
+	[ -d "$old" ] && [ -d "$new/patches" ] || return 0
+	lock "$work"
+	[ ! -e "$patches" ] ||
+		die "make export was killed and left $old: take what you need from it, then remove it"
+	mv "$old" "$patches"
+}
 
 # own_files DIRECTORY: which files there are wholly ours.
 own_files() {
@@ -161,43 +171,45 @@ operation_in() {
 	return 1
 }
 
-# What is somebody's work in a kernel git tree: everything that is not in the tag
-# "base", the source as it came, or in the tag "applied", the series as it is in
-# patches/. The harness replaces or removes a tree only if there is no such work.
-#
-# work_in TREE: what there is of it, one line; nothing if there is none.
+# work_in TREE: print one line about the work in a kernel git tree, or nothing if it has
+# none. Work is everything that is not in the tag "base", the source as it came, or in the
+# tag "applied", the series as it is in patches/. The harness replaces or removes a tree
+# only if work_in and files_in find nothing (Documentation/contributing.md).
 work_in() {
 	local changes commits known=(refs/tags/base)
 	! operation_in "$1" || return 0
 	! git -C "$1" rev-parse -q --verify refs/tags/applied >/dev/null || known+=(refs/tags/applied)
-	# The detached worktrees of verify and mutate are nobody's work.
+	# The detached worktrees of verify and mutate hold no work.
 	commits=$(git -C "$1" rev-list --count --single-worktree HEAD --exclude=refs/heads/unfinished --all --not "${known[@]}") ||
 		die "git cannot list the commits of $1"
-	[ "$commits" = 0 ] || { echo "$commits commits that are not in patches/"; return; }
+	case $commits in
+	0) ;;
+	1) echo "1 commit that is not in patches/"; return ;;
+	*) echo "$commits commits that are not in patches/"; return ;;
+	esac
 	changes=$(git -C "$1" status --porcelain -uno) || die "git cannot read the state of $1"
 	[ -z "$changes" ] || echo "changes that are not committed, in ${changes:3}" | head -n 1
+}
+
+# remove_locks: remove what a git that was killed leaves in $tree. No git holds these locks for
+# long. Only the lock of the index may be that of somebody who is writing a commit message.
+remove_locks() {
+	find "$tree/.git" -maxdepth 1 \( -name packed-refs.new -o -name '*.lock' ! -name index.lock \) -delete
+	find "$tree/.git/refs" -name '*.lock' -delete
 }
 
 # mark_applied COMMIT STAMP: tag the series in $tree that patches with this stamp give.
 mark_applied() { git -C "$tree" tag -f -a -m "$2" applied "$1^{commit}" >/dev/null; }
 applied_stamp() { git -C "$tree" for-each-ref --format='%(contents:subject)' refs/tags/applied; }
 
-# The first edition of this harness kept the applied commit elsewhere.
-adopt_tree() {
-	local tip
-	! git -C "$tree" rev-parse -q --verify refs/tags/applied >/dev/null || return 0
-	! tip=$(git -C "$tree" config harness.tip) ||
-		mark_applied "$tip" "$(git -C "$tree" config harness.applied || echo unknown)"
-}
-
-# files_in TREE: what removing the tree would also lose: a file that is not in git, a
-# worktree elsewhere.
+# files_in TREE: print one line about a file that is not in git, or a worktree elsewhere,
+# which the removal of the tree would lose too.
 files_in() {
 	local files worktrees
 	files=$(git -C "$1" ls-files --others) || die "git cannot read $1"
 	# The build of the selftests leaves local_config.* and a link.
 	files=$(grep -Ev '(^|/)__pycache__/|(^|/)local_config\.(h|mk)(_gen)?$|^tools/include/include$|\.(pyc|orig|rej)$|^(tags|TAGS|GTAGS|GRTAGS|GPATH|cscope\..*)$' <<<"$files" | head -n 1) || true
-	[ -z "$files" ] || { echo "a file of somebody's, $files"; return; }
+	[ -z "$files" ] || { echo "a file that is not in git, $files"; return; }
 	worktrees=$(git -C "$1" worktree list --porcelain) || die "git cannot read $1"
 	worktrees=$(sed -n 's/^worktree //p' <<<"$worktrees" | grep -Ev "^$(dirname "$1")/|/pkeys-apply$" | head -n 1) || true
 	[ ! -d "$worktrees" ] || echo "a worktree elsewhere, $worktrees"

@@ -10,8 +10,8 @@ PATH=/usr/bin:$PATH
 in_tree() { git -C "$tree" "$@"; }
 touched() { in_tree diff --diff-filter=d --name-only refs/tags/base series -- "$@"; }
 
-# The kernel's .c files that the series touches, as objects. "common" are those that each
-# architecture compiles.
+# $objects are those of the kernel's .c files that the series touches. Each architecture
+# compiles the "common" ones.
 objects=$(touched 'arch/x86/*.c' 'fs/*.c' 'io_uring/*.c' 'kernel/*.c' 'mm/*.c' | sed 's/c$/o/')
 mapfile -t common < <(grep -Ev '^(arch|mm/tests)/' <<<"$objects")
 # A 32-bit kernel has no keys; KVM is no part of its defconfig.

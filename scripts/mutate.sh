@@ -15,13 +15,14 @@
 
 mutants=$scripts/mutants
 selftests=tools/testing/selftests/mm
-table=$top/Documentation/testing/mutation.txt
 # To the scripts that build and boot, the broken tree is a tree like any other.
 # Two of these can run at a time, each with a LAB= of its own.
 lab=$work/mutants${LAB:+-$LAB}
 lab_work=$lab/${work##*/}
 broken=$lab_work/linux
 caught=$work/mutants-caught
+# A mutant that the compiler refuses says nothing of the tests: it is missed.
+unbuilt="does not build"
 # Seconds for a program and for a boot: what is broken may hang.
 : "${TEST_LIMIT:=120}" "${BOOT_LIMIT:=400}"
 export TEST_LIMIT BOOT_LIMIT TORTURE=3
@@ -92,7 +93,7 @@ compile() {
 	else
 		# shellcheck disable=SC2046
 		work=$lab_work kmake "$broken" O="$lab_work/obj-$2" $(make_arguments "$2") bzImage
-	fi >"$lab_work/$1.log" 2>&1 </dev/null || die "$1 does not build, see $lab_work/$1.log"
+	fi >"$lab_work/$1.log" 2>&1 </dev/null
 }
 
 # try NAME TESTS CONFIG CPUS PROCESSOR ABIS...: build and boot what is in the tree.
@@ -101,14 +102,17 @@ compile() {
 try() {
 	local name=$1 tests=$2 config=$3
 	shift 3
-	compile "$name" "$config"
+	compile "$name" "$config" || {
+		echo "$unbuilt, see $lab_work/$name.log"
+		return
+	}
 	BUILD=$lab CONFIG=$config PLAN=${tests// /$'\n'} \
 		"$scripts/boot.sh" "$name" "$@" >>"$lab_work/$name.log" 2>&1
 	"$scripts/report.pl" "$tree" "$scripts/known-failures" "$lab_work/results/$name" \
 		>>"$lab_work/$name.log" || true
 	# What did not start because of another failure says nothing.
 	sed -n 's/; log: .*//; s/^FAILED: [^:]*: //p' "$lab_work/$name.log" |
-		grep -v 'brought no result' || true
+		grep -v 'left no result' || true
 }
 
 # known NAME STAMP: is there a result?
@@ -176,7 +180,9 @@ row() {
 	local name=$1 patch=$mutants/$1.patch reason found good=0
 	reason=$(field Equivalent "$patch")
 	found=$(tail -n +2 "$caught/$name" | summary)
-	if [ -n "$found" ]; then
+	if [[ $found == "$unbuilt"* ]]; then
+		good=1
+	elif [ -n "$found" ]; then
 		found="caught by $found"
 		[ -z "$reason" ] || { found="is said to be equivalent, and was $found" good=1; }
 	elif [ -n "$reason" ]; then
@@ -217,13 +223,15 @@ if [ $# -gt 0 ]; then
 	report
 	exit
 fi
-mkdir -p "$(dirname "$table")"
-cat >"$table" <<END
-Faults that were put into the kernel on purpose, and the tests that noticed: clause
-of the contract, name in scripts/mutants, what is broken, then for each program the
-first tests that failed. Written by make mutate, on Linux $BASE.
+{
+	cat <<-END
+	Faults that were put into the kernel on purpose, and the tests that noticed: clause
+	of the contract, name in scripts/mutants, what is broken, then for each program the
+	first tests that failed.
 
-END
-report >>"$table" || status=1
-tail -n 1 "$table"
+	END
+	report || status=1
+} >"$lab_work/table"
+"$scripts/record.sh" mutate "make mutate" <"$lab_work/table"
+tail -n 1 "$lab_work/table"
 exit "${status:-0}"

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# How the files that are wholly ours differ between this project and a kernel tree.
-# Sourced after lib.sh: export.sh writes patches/BASE/own-files.diff, verify.sh
-# compares it.
+# Source this file after lib.sh. With its function export.sh writes
+# patches/BASE/own-files.diff, and verify.sh compares it.
 
 # own_files_diff TREE: a unified diff that turns the files here into those of TREE.
 # Each file that differs appears once, in the order of the paths. The headers carry

@@ -13,15 +13,15 @@ use TAP::Parser;
 my ($tree, $known_file, @boots) = @ARGV;
 my (@rows, @failures, @notes, @skips, %ran, @known);
 
-# What a person can do about a skipped test whose reason has these words; '' is nothing:
-# a variant of the test, or this version of the kernel, has no such thing.
+# A skipped test whose reason matches needs this. '' is for a test that nobody can run here,
+# because this variant of the test, or this version of the kernel, has no such thing.
 my @remedies = (
-	[qr/vm\.pkey_reuse_mapped=|handler that gets|mseal|writes frames|32-bit or x32 program/ => ''],
-	[qr/fault injection|CONFIG_FAIL/ => 'need a kernel with fault injection: make check-all'],
-	[qr/(?:kernel|processor|machine) without|protection keys are enabled|no keys/ =>
-		'need a kernel or processor without protection keys: make check'],
-	[qr/x32|cannot build/ => 'need a compiler for their ABI: install gcc-multilib'],
-	[qr/\bKVM\b/ => 'need a kernel with KVM: make check-all'],
+	[qr/vm\.pkey_reuse_mapped=|SA_SIGINFO|mseal|writes frames|32-bit or x32 program/ => ''],
+	[qr/fault injection|CONFIG_FAIL/ => 'a kernel with fault injection: make check-all'],
+	[qr/(?:kernel|processor|machine) without protection keys|protection keys are enabled|no keys/ =>
+		'a kernel or processor without protection keys: make check'],
+	[qr/x32|cannot build/ => 'a compiler for this ABI: install gcc-multilib'],
+	[qr/\bKVM\b/ => 'a kernel with KVM: make check-all'],
 );
 
 sub slurp {
@@ -80,11 +80,11 @@ sub skipped_tests {
 		my $id = test_id($test, $description);
 		next if $ran{$id} || $seen{$id}++;
 		my ($remedy) = map { $_->[1] } grep { $reason =~ $_->[0] } @remedies;
-		($remedy) = $reason =~ /^(needs? .*)/ if !defined $remedy;
-		$remedy =~ s/^needs/need/ if $remedy;
+		($remedy) = $reason =~ /^needs? (.*)/ if !defined $remedy;
 		$count{$remedy}++ if $remedy;
 	}
-	return map { "$count{$_} tests did not run: they $_" } sort keys %count;
+	return map { ($count{$_} == 1 ? '1 test did not run: it needs' : "$count{$_} tests did not run: they need") . " $_" }
+		sort keys %count;
 }
 
 # durations(): lines with the time of each part, the longest first.
@@ -111,7 +111,7 @@ sub program {
 	}
 
 	if (!defined $tap || !defined $status) {
-		failed($boot, $test, 'brought no result');
+		failed($boot, $test, 'left no result');
 		return row($boot, $test, 0, 1, 0);
 	}
 	chomp $status;
@@ -208,7 +208,7 @@ for my $boot (@boots) {
 		row($boot, 'boot', 0, 1, 0);
 	}
 	if (!grep { -e "$boot/$_" } qw(planned failure left-out)) {
-		failed($boot, 'boot', 'brought no result');
+		failed($boot, 'boot', 'left no result');
 		row($boot, 'boot', 0, 1, 0);
 	}
 	kunit($boot, $_) for sort glob "$boot/*.ktap";
@@ -217,7 +217,7 @@ for my $boot (@boots) {
 		if ($test !~ /^kunit_/) {
 			program($boot, $test);
 		} elsif (! -e "$boot/$test.ktap") {
-			failed($boot, $test, 'brought no result');
+			failed($boot, $test, 'left no result');
 			row($boot, $test, 0, 1, 0);
 		}
 	}

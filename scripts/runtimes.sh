@@ -5,14 +5,15 @@
 # are published: Debian's nodejs, deno and workerd. Each does work in the guest (see
 # scripts/runtimes/), on the unpatched kernel, and on ours with vm.pkey_reuse_mapped 1
 # and 0. DIRECTORY gets the result as TAP; without it results/runtimes.txt is written too.
-# What cannot be had is skipped, and a line says so. With PROCESSOR=nopku the checks that
-# a key is taken have to fail.
+# A program that cannot be downloaded is skipped, with a note. With PROCESSOR=nopku the
+# checks that a key is taken have to fail.
 . "$(dirname "$0")/lib.sh"
 . "$scripts/tap.sh"
 
 deno=@deno/linux-x64-glibc@2.9.6
 workerd=@cloudflare/workerd-linux-64@1.20261117.1
-# Of Debian 12. The libraries are unpacked, not installed: another nodejs may be.
+# The packages are those of Debian 12. They are unpacked and not installed, because another
+# nodejs may be installed.
 debian="nodejs libnode108 libuv1 libc-ares2 libnghttp2-14 libbrotli1 libicu72 node-acorn
 	node-cjs-module-lexer node-undici node-busboy node-xtend node-llhttp"
 nodejs=18.
@@ -50,7 +51,7 @@ from_npm() {
 	install "$dir/package/$2" "$3"
 }
 
-# The newest nodejs of the release that $nodejs names.
+# from_debian: install the newest nodejs of the release that $nodejs names.
 from_debian() {
 	local version package
 	if [ ! -e "$packages/debian/usr/bin/node" ]; then
@@ -69,7 +70,8 @@ from_debian() {
 	cp -a "$packages/debian/usr/share/nodejs" "$root/usr/share/"
 }
 
-# What the programs want beside their libraries, the work, and the guest's script.
+# prepare: make the root of the guest with the files that the programs read, their work, and
+# the guest's script.
 prepare() {
 	local guest=$packages/guest
 	rm -rf "$root" "$guest"
@@ -78,7 +80,7 @@ prepare() {
 	echo "root:x:0:0::/tmp:/bin/sh" >"$root/etc/passwd"
 	[ ! -e /etc/ssl/certs/ca-certificates.crt ] ||
 		cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
-	# For its /dev/tcp: the guest's wget, static, cannot look up an address.
+	# The guest's script uses bash's /dev/tcp, because a static wget cannot look up an address.
 	install "$(command -v bash)" /bin/bash
 	cp "$scripts"/runtimes/*.mjs "$scripts"/runtimes/*.capnp "$root/opt/work/"
 	perl -ne 'print chr hex for /0x(..),/g' "$scripts/runtimes/wasm.mjs" >"$root/opt/work/sum.wasm"
@@ -124,9 +126,9 @@ names="nodejs deno workerd"
 directory=${1:-$work/results/runtimes}
 
 prepare
-from_debian || left_out nodejs "the package $nodejs of Debian is not to be had"
-from_npm "$deno" deno /opt/deno || left_out deno "npm or $deno is not to be had"
-from_npm "$workerd" bin/workerd /opt/workerd || left_out workerd "npm or $workerd is not to be had"
+from_debian || left_out nodejs "apt-get cannot download nodejs ${nodejs}x and its libraries"
+from_npm "$deno" deno /opt/deno || left_out deno "npm is missing, or cannot download $deno"
+from_npm "$workerd" bin/workerd /opt/workerd || left_out workerd "npm is missing, or cannot download $workerd"
 
 for kernel in $kernels; do
 	case $kernel in
@@ -140,7 +142,7 @@ for kernel in $kernels; do
 	for name in $names; do
 		for text in "JIT and Wasm code in eight workers, an HTTP request" "takes a key" "ends well"; do
 			if [[ " $left_out " = *" $name "* ]]; then
-				skip "$kernel: $name: $text" "not to be had"
+				skip "$kernel: $name: $text" "the program is missing"
 			elif grep -q "^ok [0-9]* - $name: $text # SKIP" "$work/results/runtimes-$kernel/runtimes.tap"; then
 				skip "$kernel: $name: $text" "this kernel has no INET"
 			else

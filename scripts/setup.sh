@@ -4,6 +4,7 @@
 . "$(dirname "$0")/lib.sh"
 
 [ "$(uname -sm)" = "Linux x86_64" ] || die "this needs an x86-64 machine with Linux"
+[ -d "$patches" ] || restore_patches
 [ -n "$UNPATCHED" ] || ls "$patches"/[0-9]*.patch >/dev/null 2>&1 ||
 	die "there is no series for Linux $BASE (patches/ has: $(known_bases)); UNPATCHED=1 builds the stock kernel"
 

@@ -3,7 +3,7 @@
 # Checks that run on the host, with a result in TAP that report.pl reads as it
 # reads that of a test program. Sourced after lib.sh.
 
-tests=0 bad=0
+tests=0 bad=0 skipped=0
 
 # tap_begin NAME DIRECTORY
 tap_begin() {
@@ -33,14 +33,16 @@ check() {
 
 # skip TEXT REASON
 skip() {
-	tests=$((tests + 1))
+	tests=$((tests + 1)) skipped=$((skipped + 1))
 	echo "ok $tests - $1 # SKIP $2" >>"$tap"
 }
 
 # tap_end: write the plan and the status; fail if a check failed.
 tap_end() {
+	local skipped_text=
+	[ "$skipped" = 0 ] || skipped_text=", $skipped skipped"
 	echo "1..$tests" >>"$tap"
 	echo $((bad > 0)) >"$out/$tap_name.status"
-	say "    $((tests - bad)) of $tests checks passed; $tap"
+	say "    $((tests - bad - skipped)) of $tests checks passed$skipped_text; $tap"
 	[ "$bad" = 0 ]
 }

@@ -24,7 +24,7 @@ build_programs() {
 		EXTRA_CFLAGS="-static -mxsave -Wno-unused-result" "${@/#/$out/}"
 }
 
-# The part of the unpatched source that the kernel's own tests are made of.
+# unpack_stock: unpack the part of the unpatched source that has the kernel's own tests.
 unpack_stock() {
 	rm -rf "$stock"
 	mkdir -p "$stock"
@@ -41,7 +41,7 @@ for abi in ${ABIS:-64 32 x32}; do
 	fi
 done
 
-# flavours NAME...: in each kind that the compiler can do and the guest can run.
+# flavours NAME...: print the names of these programs for each ABI of the compiler.
 flavours() {
 	local name abi
 	for name in "$@"; do
@@ -52,7 +52,7 @@ flavours() {
 quietly "$headers.log" kmake "$src" -s O="$headers-build" headers_install INSTALL_HDR_PATH="$headers"
 
 [ "$(cat "$stock/base" 2>/dev/null)" = "$(git -C "$tree" rev-parse refs/tags/base)" ] || unpack_stock
-# Not in the same directory in each kernel, and not all in each.
+# Some kernels have only one of these, and their directory differs.
 stock_sources=$(find "$stock/tools/testing/selftests" -name protection_keys.c -o -name pkey_sighandler_tests.c)
 # shellcheck disable=SC2046,SC2086
 stock_programs=$(flavours $(basename -s .c $stock_sources) | grep -v x32)
@@ -68,19 +68,19 @@ if [ -z "$UNPATCHED" ]; then
 	quietly "$ours/build.log" build_programs "$tree/$selftests" "$ours" $programs
 fi
 
-# Programs that pkey_rights_test runs, beside it. Not each patch of the series has them.
+# Programs that pkey_rights_test and pkey_demo run. Not each patch of the series has them.
 helpers=
-if [ -z "$UNPATCHED" ] && [ -f "$tree/$selftests/pkey_embedder.c" ]; then
+if [ -f "$tree/$selftests/pkey_embedder.c" ]; then
 	quietly "$ours/build-embedder.log" build_programs "$tree/$selftests" "$ours" pkey_embedder
 	helpers=pkey_embedder
 fi
-if [ -z "$UNPATCHED" ] && [ -f "$tree/tools/mm/pkey-run.c" ]; then
+if [ -f "$tree/tools/mm/pkey-run.c" ]; then
 	quietly "$ours/build-pkey-run.log" gcc -O2 -Wall -Wextra -Werror -static -isystem "$headers/include" \
 		-o "$ours/pkey-run" "$tree/tools/mm/pkey-run.c"
 	helpers="$helpers pkey-run"
 fi
 
-# Not tests: they run on both kernels, to compare them.
+# These are no tests. They run on both kernels, to compare them.
 others=$(cd "$tree/$selftests" && find . -name pkey_bench.c -o -name pkey_demo.c | sed 's|./||; s|.c$||')
 # shellcheck disable=SC2086
 [ -z "$others" ] || quietly "$ours/build-others.log" build_programs "$tree/$selftests" "$ours" $others
@@ -94,7 +94,7 @@ for name in $others; do cp "$ours/$name" "$root/bin/"; done
 for name in $stock_programs; do cp "$stock/bin/$name" "$root/tests/"; done
 # protection_keys reads this file and wants some hundred lines in it.
 for i in $(seq 500); do echo "user$i:x:$i:$i::/:/bin/sh"; done >"$root/etc/passwd"
-# Whom trinity becomes.
+# trinity changes to this user.
 echo "nobody:x:65534:65534::/tmp:/bin/sh" >>"$root/etc/passwd"
 (cd "$root" && find . | sort | cpio -o -H newc -R 0:0 --quiet) | gzip -1 >"$root.cpio.gz.new"
 mv "$root.cpio.gz.new" "$root.cpio.gz"

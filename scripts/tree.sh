@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # Make the kernel git tree: tag "base" is the source as it came, branch "series" and tag
-# "applied" have the patches. Whatever else the tree has is somebody's work, which is
-# never lost (work_in() in lib.sh).
+# "applied" have the patches. Everything else in the tree is work, which is never lost
+# (work_in() in lib.sh).
 . "$(dirname "$0")/lib.sh"
 
 in_tree() { git -C "$tree" "$@"; }
@@ -32,7 +32,7 @@ source_state() {
 # unpack DIRECTORY: copy the source into an empty directory.
 unpack() {
 	local said changes
-	# In a variable: the disk may be full.
+	# The message is kept in a variable, because the disk may be full.
 	if [ -f "$from" ]; then
 		said=$(tar -x --no-same-owner -f "$from" -C "$1" --strip-components=1 2>&1) ||
 			die "cannot unpack $from: ${said%%$'\n'*}"
@@ -62,7 +62,7 @@ make_tree() {
 	git -C "$new" config user.name "$GIT_AUTHOR_NAME"
 	git -C "$new" config user.email "$GIT_AUTHOR_EMAIL"
 	git -C "$new" config gc.auto 0
-	# -f: Debian's source has a .gitignore that ignores everything.
+	# -f is needed because Debian's source has a .gitignore that ignores everything.
 	git -C "$new" -c core.compression=0 -c core.fsync=none add -f .
 	GIT_AUTHOR_DATE='@0 +0000' GIT_COMMITTER_DATE='@0 +0000' \
 		git -C "$new" commit -q -m "Linux source as it came"
@@ -74,7 +74,7 @@ make_tree() {
 # apply_patches: apply them on base without touching a file, then check the result out.
 apply_patches() {
 	local new file stamp
-	stamp=$(patches_stamp)
+	stamp=$(patches_stamp "$patches")
 	shopt -s nullglob
 	local files=("$patches"/[0-9]*.patch)
 	new=$(in_tree rev-parse 'refs/tags/base^{commit}')
@@ -116,17 +116,13 @@ pristine_is_there() {
 }
 
 make_temporary
-mkdir -p "$work" 2>/dev/null || die "cannot write to $work"
+mkdir -p "$work" 2>/dev/null || die "cannot write to $work: set BUILD= to a directory of yours"
 if [ -d "$tree" ]; then
 	in_tree rev-parse -q --verify refs/tags/base >/dev/null ||
 		die "$tree is not a kernel git tree of the harness: move it away"
-	# A git that was killed leaves these, and no git holds them for long. Only the lock of
-	# the index may be that of somebody who is writing a commit message.
-	find "$tree/.git" -maxdepth 1 -name '*.lock' ! -name index.lock -delete
-	find "$tree/.git/refs" -name '*.lock' -delete
+	remove_locks
 	[ "$(in_tree symbolic-ref -q HEAD || true)" != refs/heads/unfinished ] ||
 		step "completing the checkout of the series, which was interrupted" finish_checkout unknown
-	adopt_tree
 	state=$(in_tree config harness.source || true)
 	now=$(source_state) || die "git cannot read $from, see above"
 	if [ -n "$state" ] && [ "$state" != "$now" ]; then
@@ -149,7 +145,7 @@ branch=$(in_tree symbolic-ref -q --short HEAD || in_tree rev-parse --short HEAD)
 mine=$(work_in "$tree")
 if [ -n "$mine" ]; then
 	say "note: using $tree as it is: it has $mine; make export writes commits to patches/"
-elif [ "$branch" = series ] && [ "$(applied_stamp)" != "$(patches_stamp)" ]; then
+elif [ "$branch" = series ] && [ "$(applied_stamp)" != "$(patches_stamp "$patches")" ]; then
 	step "applying patches/$BASE" apply_patches
 fi
 [ "$branch" = series ] || say "note: in $tree $branch is checked out, not series: that is what is built"

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# verify.sh [DIRECTORY]: prove that patches/BASE applies to the pristine base, gives the
-# files that stand here, but for what patches/BASE/own-files.diff says, and that what each
-# patch touches compiles after it: with protection keys, without them, and as allnoconfig,
+# verify.sh [DIRECTORY]: prove that patches/BASE applies to the pristine base and gives the
+# files of this repository, changed by patches/BASE/own-files.diff, and that the objects that
+# each patch touches compile after it: with protection keys, without them, and as allnoconfig,
 # which is a 32-bit kernel. (make bisect builds whole kernels and boots them.) The result
 # is TAP, into DIRECTORY if there is one.
 . "$(dirname "$0")/lib.sh"
@@ -17,7 +17,7 @@ fresh_scratch() {
 	git -C "$tree" worktree add -q --detach "$scratch" refs/tags/base
 }
 
-# The files here are those of the newest base: it has no own-files.diff.
+# The files here are those of the newest base, which has no own-files.diff.
 same_files() {
 	local expected=$patches/own-files.diff
 	[ -e "$expected" ] || expected=/dev/null
@@ -26,11 +26,12 @@ same_files() {
 
 same_tree() { git -C "$scratch" diff --stat --exit-code "$(git -C "$tree" rev-parse series)"; }
 
-# Objects that see the headers that the series touches.
+# These objects include the headers that the series touches.
 observers="mm/mprotect.o mm/mmap.o kernel/fork.o arch/x86/kernel/process.o
 	arch/x86/kernel/fpu/ arch/x86/mm/ fs/proc/task_mmu.o"
 
-# The objects of the .c files a patch touches, and the observers of a header.
+# objects: print the objects of the .c files that the patch touches, and for a header the
+# observers.
 objects() {
 	local file
 	git -C "$scratch" show --diff-filter=d --name-only --format= HEAD | while read -r file; do
@@ -43,7 +44,7 @@ objects() {
 	done | xargs -n 1 | sort -u
 }
 
-# Of these, what a configuration does not build.
+# left_out CONFIG: print a regex of the objects that this configuration does not build.
 left_out() {
 	case $1 in
 	default) echo '^$' ;;
@@ -76,6 +77,6 @@ for patch in "$patches"/[0-9]*.patch; do
 		check "$name builds, $config" builds "$config"
 	done
 done
-check "the patches give the files that stand here, but for own-files.diff" same_files
+check "the patches give the files of this repository, changed by own-files.diff" same_files
 check "the patches give the tree that is built" same_tree
 tap_end

@@ -17,7 +17,7 @@ selftests() {
 		EXTRA_CFLAGS="-static -mxsave -Wno-unused-result" "$@"
 }
 
-# Which of the files that the tree's Makefile builds are ours, or protection_keys.
+# files: print the programs of the tree's Makefile that are ours, or protection_keys.
 files() {
 	# shellcheck disable=SC2016
 	make -s -C "$tree/tools/testing/selftests/mm" ARCH=x86_64 CC=gcc OUTPUT="$build/kselftest/mm" \

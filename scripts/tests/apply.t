@@ -13,34 +13,33 @@ git clone -q "$toy/linux-7.3" "$user"
 git_in "$user" checkout -q -B work origin/pristine
 git_in "$user" config user.name user
 git_in "$user" config user.email user@localhost
-# Untracked and ignored files of the user's.
+# The user has untracked and ignored files.
 mkdir "$user/empty"
 echo precious >"$user/mm/notes.txt"
 echo precious >"$user/mm/precious.o"
-# The checkout of the series takes its time, or fails half way if $toy/fail is there.
+# A filter slows the checkout of the series down. It fails half way if $toy/fail is there.
 mkdir "$toy/bin"
 cat >"$toy/bin/git" <<END
-#!/bin/bash
+#!/bin/sh
 case "\$*" in
 *"checkout -q -b"*)
-	slow='sleep 0.02; cat'
-	[ ! -e "$toy/fail" ] || slow='case %f in mm/file5.c) exit 1 ;; esac; cat'
+	slow='sleep 0.01; cat'
+	[ ! -e "$toy/fail" ] || slow='case %f in mm/file15.c) exit 1 ;; esac; cat'
 	set -- -c "filter.slow.smudge=\$slow" -c filter.slow.clean=cat -c filter.slow.required=true "\$@"
 esac
 exec $(command -v git) "\$@"
 END
 chmod +x "$toy/bin/git"
-echo 'mm/*.c filter=slow' >"$user/.git/info/attributes"
+echo 'mm/file1*.c filter=slow' >"$user/.git/info/attributes"
 
-# All that a person can see: where HEAD is, branches, index, worktrees, files.
+# state: print where HEAD is, the branches, the index, the worktrees and the files.
 state() {
 	git_in "$user" symbolic-ref -q HEAD || git_in "$user" rev-parse HEAD
 	git_in "$user" for-each-ref
 	git_in "$user" ls-files -s -v
 	git_in "$user" status --porcelain --ignored
 	git_in "$user" worktree list
-	(cd "$user" && find . -path ./.git -prune -o -print | sort)
-	(cd "$user" && find . -path ./.git -prune -o -type f -print0 | sort -z | xargs -0 cksum)
+	(cd "$user" && find . -path ./.git -prune -o -print -type f -exec cksum {} + | sort)
 	ls "$user/.git"/{index.lock,rebase-apply} 2>/dev/null
 }
 as_it_was() { diff "$toy/before" <(state); }
@@ -81,21 +80,17 @@ ok "a series that does not apply is told" says "does not apply" apply
 ok "the tree is still as it was" as_it_was
 mv "$top"/patches/7.3/0001-*.patch.orig "$(echo "$top"/patches/7.3/0001-*.patch)"
 
-# interrupt SIGNAL WHOM DELAY: WHOM is the script; its process group, as from a terminal;
-# or the git that changes the tree.
-interrupt() {
-	local signal=$1 whom=$2 delay=$3 pid
-	set -m
-	TREE=$user PATH=$toy/bin:$PATH "$top/scripts/apply.sh" >"$toy/said" 2>&1 &
-	pid=$!
-	set +m
-	sleep "$delay"
-	case $whom in
-	script)	kill -s "$signal" "$pid" ;;
-	group)	kill_group "$signal" "$pid"; return ;;
-	git)	pgrep -P "$pid" -x git | xargs -r kill -s "$signal" ;;
+# signal_to WHOM: start apply, and send $signal at a random moment to the script; to its
+# process group, as a terminal does; or to the git that changes the tree.
+signal_to() {
+	background TREE="$user" PATH="$toy/bin:$PATH" "$top/scripts/apply.sh"
+	random_moment
+	case $1 in
+	script)	kill -s "$signal" "$group" ;;
+	group)	kill_group "$signal"; return ;;
+	git)	pgrep -P "$group" -x git | xargs -r kill -s "$signal" ;;
 	esac
-	wait "$pid"
+	wait "$group"
 } 2>/dev/null
 
 start=${EPOCHREALTIME/.}
@@ -103,22 +98,20 @@ ok "the series applies again" apply
 duration=$((${EPOCHREALTIME/.} - start))
 undo
 
-all=(script group git) signals=(INT TERM HUP KILL)
-completed=0 interrupted=0 wrong=''
+all=(script group git)
+wrong=''
 for round in $(seq "$ROUNDS"); do
 	whom=${all[RANDOM % 3]}
-	# Against SIGKILL the script itself can do nothing.
+	# The script itself can do nothing about SIGKILL, the last one.
 	if [ "$whom" = git ]; then signal=${signals[RANDOM % 4]}; else signal=${signals[RANDOM % 3]}; fi
-	delay=$(printf '%07d' $((RANDOM * duration / 36000)))
-	delay=${delay%??????}.${delay: -6}
-	if interrupt "$signal" "$whom" "$delay"; then
+	if signal_to "$whom"; then
 		completed=$((completed + 1))
 		undo
 	elif grep -q 'error: interrupted' "$toy/said"; then
 		interrupted=$((interrupted + 1))
 	fi
 	as_it_was >"$toy/differs" 2>&1 || {
-		wrong="round $round, $signal to $whom after $delay s: $(cat "$toy/differs" "$toy/said")"
+		wrong="round $round, $signal to $whom: $(cat "$toy/differs" "$toy/said")"
 		break
 	}
 done

@@ -33,8 +33,11 @@ done
 ok "the default is quick and more" test "$(fragments default)" = "base.fragment full.fragment default.config"
 
 run tree.sh 7.3 2>/dev/null
+touch "$obj"
+ok "a directory that cannot be made is told" says "cannot write to $obj: set BUILD=" build
+rm "$obj"
 touch "$toy/drop"
-ok "an option that vanishes is named" says "these options of configs/ vanished" build
+ok "an option that Kconfig drops is named" says "Kconfig dropped these options of configs/" build
 rm "$toy/drop"
 touch "$toy/broken"
 broken() { { run build.sh 7.3 2>&1 || true; } | grep -q 'error: the kernel does not build'; }
@@ -42,13 +45,10 @@ ok "a kernel that does not build is an error" broken
 rm "$toy/broken" "$toy/started"
 
 touch "$toy/slow"
-set -m
-BASE=7.3 KERNEL=$toy/linux-7.3 env --default-signal=INT "$top/scripts/build.sh" >"$toy/said" 2>&1 &
-pid=$!
-set +m
-while [ ! -e "$toy/started" ] && kill -0 $pid 2>/dev/null; do sleep 0.1; done
+background BASE=7.3 KERNEL="$toy/linux-7.3" "$top/scripts/build.sh"
+soon test -e "$toy/started"
 status=0
-kill_group INT $pid || status=$?
+kill_group INT || status=$?
 rm "$toy/slow"
 ok "Ctrl-C ends a build with the status of a signal" test $status = 130
 told() { grep 'does not build' "$toy/said"; }
@@ -63,9 +63,15 @@ if command -v ccache >/dev/null; then
 	touch "$tree/Kbuild"
 	HOME=/proc/none CCACHE_DIR='' build 2>/dev/null
 	ok "where HOME cannot be written ccache has a directory" grep -qx "$top/build/ccache" "$toy/ccache"
+else
+	skip "where HOME cannot be written ccache has a directory" "needs ccache"
 fi
+touch "${obj%/*}/results"
+ok "results that cannot be written are told" says "cannot write to ${obj%/*}/results/boot: set BUILD=" \
+	env ICOUNT=1 BASE=7.3 KERNEL="$toy/linux-7.3" "$top/scripts/boot.sh" boot
+rm "${obj%/*}/results"
 
-# As in a volume that belongs to somebody else.
+# A mounted volume may belong to another user.
 if [ "$(id -u)" = 0 ]; then
 	chown -R nobody "$toy/linux-7.3/.git" "$top"
 	owner() { { run tree.sh 7.3 2>&1 || true; } | grep 'dubious ownership'; }
@@ -73,9 +79,11 @@ if [ "$(id -u)" = 0 ]; then
 	chown -R root "$toy/linux-7.3/.git"
 	ok "a tree of another owner is used" run tree.sh 7.3
 	echo mine >"$tree/mm/mine.c"
-	ok "and the work in it is seen" says "a file of somebody's, mm/mine.c" "$top/scripts/clean.sh"
+	ok "and the work in it is seen" says "a file that is not in git, mm/mine.c" "$top/scripts/clean.sh"
 	rm "$tree/mm/mine.c"
 	chown -R root "$top"
+else
+	skip "a source and a tree of another owner" "needs root"
 fi
 
 cp "$here/../../.gitattributes" "$top/"

@@ -21,7 +21,6 @@ stub runtimes.sh <<END
 echo "bounds \${BOUNDS:-}" >>'$toy/calls'
 END
 stub build.sh <<END
-sleep 0.2
 [ ! -e "$toy/broken-\${CONFIG:-default}" ]
 END
 stub boot.sh <<END
@@ -99,21 +98,17 @@ ok "and lints" called '^lint.sh'
 ok "and runs the runtimes" called '^runtimes.sh'
 ok "and has larger bounds for the models" called '^bounds large$'
 
-# Ctrl-C in the background part too.
+# Ctrl-C ends the background part too.
 stub verify.sh <<END
 echo \$\$ >"$toy/verify"
 sleep 60
 END
-set -m
-# Where this test itself runs in the background, SIGINT is ignored.
-BASE=6.12 env --default-signal=INT "$top/scripts/check.sh" check >"$toy/said" 2>&1 &
-pid=$!
-set +m
-while ! grep -q 'waiting for verify' "$toy/said"; do sleep 0.1; done
+background BASE=6.12 "$top/scripts/check.sh" check
+soon grep -q 'waiting for verify' "$toy/said"
+soon test -s "$toy/verify"
 status=0
-kill -s INT -- "-$pid"
-wait $pid 2>/dev/null || status=$?
+kill_group INT || status=$?
 ok "Ctrl-C ends it with the status of a signal" test $status = 130
-sleep 0.3
-ok "and what it began in the background" bash -c "! kill -0 $(cat "$toy/verify") 2>/dev/null"
+gone() { ! pgrep -F "$toy/verify" -r D,R,S,T; }
+ok "and what it began in the background" soon gone
 finish

@@ -3,6 +3,10 @@
 # make export and make port: patches/ and our files are as they were, or whole and new.
 . "$(dirname "$0")/toy.sh"
 
+: "${ROUNDS:=100}" "${SEED:=$RANDOM}"
+RANDOM=$SEED
+echo "# SEED=$SEED"
+
 project
 tree=$(tree_of 7.3)
 other=$(tree_of 6.12)
@@ -89,24 +93,70 @@ applied() {
 ok "own-files.diff leads from our files to its own" applied
 ok "the mainline series has no such file" test ! -e "$top/patches/7.3/own-files.diff"
 
-# Interrupted at random moments: one or the other, never a part.
+# Interrupted at random moments: the old series or the new one, never a part of one.
 commit_all "$top" "exported"
 state >"$toy/before"
+applied=$(git_in "$tree" rev-parse refs/tags/applied)
+# undo: as it was before the export of the change.
+undo() {
+	git_in "$top" reset -q --hard
+	git_in "$top" clean -q -d -f -f
+	git_in "$tree" update-ref refs/tags/applied "$applied"
+}
 echo "ours, again" >"$tree/mm/pkeys.c"
 commit_all "$tree" "mm/toy: Change again"
+start=${EPOCHREALTIME/.}
+ok "export of another change" export_ 7.3
+duration=$((${EPOCHREALTIME/.} - start))
+state >"$toy/after"
+undo
 wrong=''
-for round in $(seq 10); do
-	set -m
-	BASE=7.3 KERNEL=$toy/linux-7.3 "$top/scripts/export.sh" >"$toy/said" 2>&1 &
-	pid=$!
-	set +m
-	sleep "0.$(printf '%03d' $((RANDOM % 500)))"
-	kill_group TERM "$pid"
-	grep -q ' patches in ' "$toy/said" && break
-	as_it_was >"$toy/differs" || { wrong="round $round: $(cat "$toy/differs")"; break; }
+for round in $(seq "$ROUNDS"); do
+	expected=$toy/before
+	interrupt BASE=7.3 KERNEL="$toy/linux-7.3" "$top/scripts/export.sh" || wrong="an error, "
+	[ "$status" != 0 ] || expected=$toy/after
+	# The next export completes one that was killed.
+	if [ "$signal" = KILL ]; then
+		export_ 7.3 >>"$toy/said" 2>&1 || wrong+="the next export, "
+		expected=$toy/after
+	fi
+	diff "$expected" <(state) >"$toy/differs" || wrong+="the files, "
+	[ -z "$wrong" ] || {
+		wrong="round $round, $signal: $wrong$(cat "$toy/said" "$toy/differs")"
+		break
+	}
+	[ "$expected" = "$toy/before" ] || undo
 done
-ok "interrupted, all is as it was" empty "$wrong"
-export_ 7.3 2>/dev/null
+echo "# of $ROUNDS signals $interrupted came in time, $completed too late"
+ok "whole after each of $ROUNDS signals at random moments" empty "$wrong"
+ok "some signals came in time" test "$interrupted" -gt 0
+
+# killed_at WORDS: export 7.3, killed instead of the rename that has these words.
+killed_at() {
+	cat >"$toy/bin/mv" <<END
+#!/bin/sh
+case "\$*" in *$1*) kill -s KILL \$PPID ;; *) exec $(command -v mv) "\$@" ;; esac
+END
+	chmod +x "$toy/bin/mv"
+	! PATH=$toy/bin:$PATH export_ 7.3
+	rm "$toy/bin/mv"
+} >/dev/null 2>&1
+echo precious >"$top/patches/7.3/precious"
+killed_at .new-7.3/patches
+ok "killed between the renames, patches/7.3 is away" test ! -e "$top/patches/7.3"
+ok "the next export completes it" export_ 7.3
+ok "and a file beside the patches is there" grep -qx precious "$top/patches/7.3/precious"
+undo
+echo precious >"$top/patches/7.3/precious"
+killed_at .new-7.3/patches
+git_in "$top" checkout -q -- patches/7.3
+ok "if git brought patches/7.3 back meanwhile, export names the old one" says "patches/.old-7.3: take" export_ 7.3
+ok "which has that file" grep -qx precious "$top/patches/.old-7.3/precious"
+undo
+killed_at .new-7.3/b
+: >"$tree/.git/refs/tags/applied.lock"
+ok "killed before our files, the next export completes it" export_ 7.3
+ok "all is as after an export" diff "$toy/after" <(state)
 
 # Porting: 7.4 has changed a line that the series changes.
 cp -a "$toy/linux-7.3" "$toy/linux-7.4"
@@ -118,7 +168,7 @@ cat >"$top/scripts/setup.sh" <<'END'
 exit 0
 END
 port() { BASE='' FROM=7.3 KERNEL=$toy/linux-7.4 "$top/scripts/port.sh"; }
-# Its other end is the tree of the package, here that of the toy source.
+# It starts from the tree of the package, which is that of the toy source here.
 ln -s "${tree%/linux}" "$top/build/7.3"
 sed -i "/^KERNEL=.. BASE=/d" "$top/scripts/port.sh"
 conflicts() { { port 2>&1 || true; } | tee "$toy/said" | grep '^conflict in mm/file2.c: x86/toy: Change number 2' || { cat "$toy/said"; return 1; }; }

@@ -37,7 +37,7 @@ reports 0 one; ok "passed" has '^3 passed, 0 failed, 3 skipped$'
 ok "the row of a program" has '^one +a_test_64 +2 +0 +1 +one/a_test_64.tap$'
 ok "how long the parts took" has '^  1:01  building the kernel$'
 ok "a part that took no time is left out" has_not 'nothing'
-ok "what a person can do about skipped tests" has '^note: 1 tests did not run: they need a kernel with fault injection: make check-all$'
+ok "what a skipped test needs" has '^note: 1 test did not run: it needs a kernel with fault injection: make check-all$'
 ok "no word of a skipped test that nobody can change" has_not 'race|vm.pkey_reuse_mapped'
 boot two a_test_32
 printf 'TAP version 13\n1..3\nok 1 x\nok 2 y\nok 3 z\n' | program two a_test_32 0
@@ -53,7 +53,7 @@ reports 1 three; ok "a failed test" has '^FAILED: three: c_test_64: - breaks|^FA
 ok "a plan that is not kept" has '^FAILED: three: d_test_64: bad TAP'
 ok "a time limit" has '^FAILED: three: e_test_64: ran into its time limit'
 ok "a signal" has '^FAILED: three: f_test_64: died of signal 11'
-ok "a planned program without a result" has '^FAILED: three: g_test_64: brought no result'
+ok "a planned program without a result" has '^FAILED: three: g_test_64: left no result'
 ok "each is counted" has '^4 passed, 5 failed, 0 skipped$'
 
 boot two old_test_64
@@ -76,7 +76,7 @@ echo "done (all tests OK)" | program silent protection_keys_64 0
 reports 0 silent; ok "and then passes" has '^1 passed'
 
 mkdir -p "$results"/{gone,left,panicked}
-reports 1 gone; ok "a boot without results" has '^FAILED: gone: boot: brought no result'
+reports 1 gone; ok "a boot without results" has '^FAILED: gone: boot: left no result'
 echo "it takes 20 minutes" >"$results/left/left-out"
 reports 0 left one; ok "what is left out is told" has '^note: left is left out: it takes 20 minutes$'
 echo "Kernel panic" >"$results/panicked/failure"

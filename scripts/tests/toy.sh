@@ -1,15 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# What the tests of the harness share: a copy of the scripts beside a series of a few
-# patches, a toy source tree that the scripts take for a kernel, and TAP. Sourced.
+# The tests of the harness source this file. It makes a copy of the scripts beside a series
+# of a few patches, and a toy source tree that the scripts take for a kernel. It prints TAP.
 
 set -uo pipefail
 unset "${!GIT_@}"
 export LC_ALL=C GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1
+# git does not wait for the disk.
+export GIT_TEST_FSYNC=0
 unset BASE CONFIG UNPATCHED KERNEL BUILD TREE FROM TEST TIMES MINUTES LOCKED MAKEFLAGS MAKELEVEL
+
+# A file system in memory is faster than a disk. Not on each can programs run.
+case $(findmnt -n -o OPTIONS /dev/shm) in
+*noexec*|'') ;;
+*) export TMPDIR=${TMPDIR:-/dev/shm} ;;
+esac
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 toy=$(mktemp -d) || exit 1
+# A script that is killed leaves its temporary files.
+export TMPDIR=$toy
 trap 'rm -rf "$toy"' EXIT
 trap 'exit 130' INT TERM HUP
 
@@ -29,6 +39,12 @@ ok() {
 	fi
 }
 
+# skip TEXT REASON
+skip() {
+	tests=$((tests + 1))
+	echo "ok $tests - $1 # SKIP $2"
+}
+
 # says WORDS COMMAND...: does the command fail, with one line on stderr that has WORDS?
 says() {
 	local words=$1 said
@@ -41,14 +57,61 @@ says() {
 # empty TEXT: true if it is, printed otherwise.
 empty() { [ -z "$1" ] || { echo "$1"; return 1; }; }
 
-# kill_group SIGNAL PID: and wait for all of it. Status: that of PID.
+# pause SECONDS: sleep, without a process.
+exec {never}<> <(:)
+pause() { read -r -t "$1" -u "$never" || true; }
+
+# soon COMMAND...: wait until it succeeds, at most 10 s.
+soon() {
+	local i
+	for i in {1..500}; do
+		! "$@" || return 0
+		pause 0.02
+	done
+	return 1
+} 2>/dev/null
+
+# background COMMAND...: run it as the process group $group, with its output in $toy/said.
+# A signal that is ignored here has its default effect there.
+background() {
+	set -m
+	env --default-signal=HUP,INT,TERM "$@" >"$toy/said" 2>&1 &
+	group=$!
+	set +m
+}
+
+# kill_group SIGNAL: send it to $group, and wait for all of it. Status: that of the command.
+# A zombie, which the first process of the system may not reap at once, has ended.
 kill_group() {
 	local status=0
-	kill -s "$1" -- "-$2"
-	wait "$2" || status=$?
-	while kill -0 -- "-$2"; do sleep 0.02; done
+	kill -s "$1" -- "-$group"
+	wait "$group" || status=$?
+	while kill -0 -- "-$group" && pgrep -g "$group" -r D,R,S,T >/dev/null; do pause 0.005; done
 	return $status
 } 2>/dev/null
+
+# random_moment: wait for a random part of $duration, in microseconds.
+random_moment() {
+	local delay
+	printf -v delay '%07d' $((RANDOM * duration / 32768))
+	pause "${delay%??????}.${delay: -6}"
+}
+
+# interrupt COMMAND...: run it, and send a random $signal to all of it at a random moment.
+# Set $status, and count what comes of it. Fails if the signal is told as an error.
+signals=(HUP INT TERM KILL) interrupted=0 completed=0
+interrupt() {
+	signal=${signals[RANDOM % 4]} status=0
+	background "$@"
+	random_moment
+	kill_group "$signal" || status=$?
+	if [ "$status" = 0 ]; then
+		completed=$((completed + 1))
+	else
+		interrupted=$((interrupted + 1))
+		! grep -q '^error:' "$toy/said"
+	fi
+}
 
 finish() {
 	echo "1..$tests"
