@@ -2,11 +2,11 @@
 /*
  * Frames: a task gets signals and returns from their handlers, while other tasks
  * change its rights: re-issues take them away, PR_PKEY_SET_RIGHTS gives or takes them
- * (contract F6, I4). The handler changes rights in the frame, or writes a stamp to it
- * that no frame has yet. Once, the task goes on as its own child after fork(), or as what
- * a checkpoint of it is restored to: the same memory, with frames in it, in an address
- * space whose epochs start again; or it executes another program. Compare
- * pkeys_save_sigframe() and __pkeys_restore_sigframe().
+ * (contract F6, I4). The handler changes rights in the frame. Once, the task goes on as
+ * its own child after fork(), which may find a later frame of its parent in memory that
+ * they share; or as what a checkpoint of it is restored to: the same memory, with frames
+ * in it, in an address space whose epochs start again; or it executes another program.
+ * Compare pkeys_save_sigframe() and __pkeys_restore_sigframe().
  *
  * Asserted, when no change is under way: each user instruction, in the handler and
  * after sigreturn, runs with the rights that the last change gave; after sigreturn with
@@ -143,14 +143,6 @@ inline deliver()
 	}
 }
 
-inline clear_frame()
-{
-	frame[level].pkru = 0;
-	frame[level].saved = 0;
-	frame[level].stamp = 0;
-	frame[level].id = 0
-}
-
 inline sigreturn()
 {
 	atomic {
@@ -200,7 +192,10 @@ inline sigreturn()
 	since = 0;
 #endif
 	atomic {
-		clear_frame();
+		frame[level].pkru = 0;
+		frame[level].saved = 0;
+		frame[level].stamp = 0;
+		frame[level].id = 0;
 		printf("task: back, PKRU %d\n", pkru)
 	}
 }
@@ -216,6 +211,28 @@ inline forget()
 	:: k < KEYS -> mm[0].change[k].epoch = 0; mm[0].change[k].access = 0; k++
 	:: else -> k = 0; break
 	od
+}
+
+/*
+ * The child finds a frame with an epoch that its address space has not had. The kernel
+ * takes the frame for older than every change: earlier ones may be applied again.
+ */
+inline put_later_stamp()
+{
+	i = level - 1;
+	do
+	:: k < KEYS ->
+		if
+		:: mm[1].change[k].epoch && mm[1].change[k].epoch <= frame[i].stamp ->
+			either[i] = either[i] | bit(k) & ~WRITTEN(i)
+		:: else
+		fi;
+		k++
+	:: else -> k = 0; break
+	od;
+	frame[i].stamp = FUTURE;
+	i = 0;
+	printf("parent: writes a frame of a later epoch\n")
 }
 
 /* fork(): epoch and PKRU of the child are copies of the parent's, frames are memory. */
@@ -240,7 +257,11 @@ inline fork()
 		/* The child has flags of its own. */
 		flag = false;
 		now = 1;
-		forget()
+		forget();
+		if
+		:: put_later_stamp()
+		:: true
+		fi
 	};
 #ifndef NO_NEW_TASK
 	sync()
@@ -277,19 +298,11 @@ inline restore()
 	}
 }
 
-/* Another program: frames are gone, PKRU has its initial value, the flag stays. */
+/* Another program: PKRU has its initial value, the flag stays. */
 inline execve()
 {
 	atomic {
 		printf("task: execve()\n");
-		do
-		:: level > 0 ->
-			wanted[level] = 0;
-			either[level] = 0;
-			level--;
-			clear_frame()
-		:: else -> break
-		od;
 		wanted[0] = 0;
 		either[0] = 0;
 		pkru = 0;
@@ -335,22 +348,6 @@ exit_to_user_mode:
 		either[level - 1] = either[level - 1] & ~1;
 		printf("handler: changes key 0, PKRU in the frame %d\n", frame[level - 1].pkru)
 	   }
-	:: atomic {
-		/* It writes a stamp. Changes from before the frame may then be applied again. */
-		now && !ipi && level && frame[level - 1].stamp != FUTURE ->
-		do
-		:: k < KEYS ->
-			if
-			:: mm[now].change[k].epoch && mm[now].change[k].epoch <= frame[level - 1].stamp ->
-				either[level - 1] = either[level - 1] | bit(k) & ~WRITTEN(level - 1)
-			:: else
-			fi;
-			k++
-		:: else -> k = 0; break
-		od;
-		frame[level - 1].stamp = FUTURE;
-		printf("handler: writes a stamp\n")
-	   }
 	:: atomic { ipi -> ipi = false; mode = KERNEL; goto exit_to_user_mode }
 	:: atomic { !ipi -> mode = KERNEL };
 		if
@@ -358,7 +355,7 @@ exit_to_user_mode:
 		:: level -> sigreturn()
 		:: !now && level -> fork()
 		:: atomic { !now && level && !mm[0].under_way && seen == mm[0].epoch -> restore() }
-		:: !now -> execve()
+		:: atomic { !now && !level && !mm[0].under_way -> execve() }
 		:: goto gone
 		fi;
 		goto exit_to_user_mode
