@@ -271,6 +271,9 @@ static void pkru_abort_rseq(void)
 {
 	preempt_disable();
 	rseq_sched_switch_event(current);
+	/* This ends a slice extension: do what its timer would have done then. */
+	if (rseq_slice_granted(current))
+		set_tsk_need_resched(current);
 	preempt_enable();
 }
 

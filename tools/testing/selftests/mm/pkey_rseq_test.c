@@ -57,12 +57,12 @@ struct target {
 	unsigned int aborts;
 };
 
-static void stay_on_cpu_0(void)
+static bool stay_on_cpu(int cpu)
 {
 	/* glibc has no wrapper without errno, and some targets have no errno. */
-	const unsigned long mask[16] = { 1 };
+	const unsigned long mask[16] = { 1 << cpu };
 
-	pkey_raw_syscall(__NR_sched_setaffinity, 0, sizeof(mask), (uintptr_t)mask, 0);
+	return pkey_raw_syscall(__NR_sched_setaffinity, 0, sizeof(mask), (uintptr_t)mask, 0) >= 0;
 }
 
 static int target_register(struct target *target)
@@ -110,7 +110,7 @@ static int target_run(void *arg)
 		pkey_die_with_parent();
 	target->error = target_register(target);
 	if (target->same_cpu)
-		stay_on_cpu_0();
+		stay_on_cpu(0);
 	for (;;) {
 		pkey_wait_while(&target->go, round);
 		if (LOAD(target->stop))
@@ -129,7 +129,7 @@ static void *target_thread(void *arg)
 static bool target_start(struct target *target)
 {
 	if (target->same_cpu)
-		stay_on_cpu_0();
+		stay_on_cpu(0);
 	if (!target->process)
 		return !pthread_create(&target->thread, NULL, target_thread, target);
 
@@ -520,7 +520,7 @@ static int closer_run(void *arg)
 	int i;
 
 	pkey_die_with_parent();
-	stay_on_cpu_0();
+	stay_on_cpu(0);
 	if (pkey_rseq_register(rseq))
 		return 2;
 
@@ -553,7 +553,7 @@ static int preempt_closer(struct closer *closer)
 {
 	pid_t pid;
 
-	stay_on_cpu_0();
+	stay_on_cpu(0);
 	pid = pkey_clone(closer_run, closer, CLONE_VM | SIGCHLD);
 	while (pid > 0 && !closer_state_ends(pid)) {
 		if (!LOAD(closer->page->ready)) {
@@ -710,6 +710,131 @@ TEST_F(key_0, registering_uses_own_rights)
 		/* The call has registered nothing. */
 		EXPECT_EQ(0, registrar.result_open);
 	}
+}
+
+/*
+ * Slice extensions (F7)
+ *
+ * A task asks for more time whenever another waits for its processor. A change of its
+ * rights ends the time that it is granted: then it is scheduled. The task that waits is a
+ * real-time task, for which nothing else schedules it.
+ */
+#define NR_WAITS		1000
+/* So many changes while the real-time task waits: it has been forgotten. */
+#define TOO_MANY_CHANGES	5000
+
+/* So many times the task asks, at most, between two changes of its rights. */
+#define MANY_TURNS		500
+
+/* In nanoseconds; an emulated processor needs more than the default. */
+#define SLICE_LENGTH		"/sys/kernel/debug/rseq/slice_ext_nsec"
+
+/* Arguments of rseq(), bits of pkey_rseq.flags. */
+#define RSEQ_SLICE_ON		2
+#define RSEQ_SLICE_IS_ON	(1 << 5)
+
+/* Of the size and alignment that the kernel wants for all fields of struct rseq. */
+union slice_area {
+	struct pkey_rseq rseq;
+	struct {
+		uint32_t unused[7];
+		uint8_t request;
+		uint8_t granted;
+	};
+	char size[64];
+} __attribute__((aligned(64)));
+
+struct slicer {
+	union slice_area area;
+	bool ready;
+	bool enabled;
+	bool stop;
+	unsigned int turns;
+	unsigned int granted;
+	/* How often the real-time task has run. */
+	unsigned int waits;
+};
+
+static int slicer_run(void *arg)
+{
+	struct slicer *slicer = arg;
+	union slice_area *area = &slicer->area;
+
+	pkey_die_with_parent();
+	stay_on_cpu(0);
+	slicer->enabled = !pkey_raw_syscall(__NR_rseq, (uintptr_t)area, sizeof(*area),
+					    RSEQ_SLICE_ON, PKEY_RSEQ_SIG) &&
+			  area->rseq.flags & RSEQ_SLICE_IS_ON;
+	STORE(slicer->ready, true);
+	while (!LOAD(slicer->stop)) {
+		STORE(area->request, 1);
+		slicer->granted += LOAD(area->granted);
+		STORE(slicer->turns, slicer->turns + 1);
+	}
+	return 0;
+}
+
+static void *wait_for_cpu_0(void *arg)
+{
+	const struct sched_param param = { .sched_priority = 1 };
+	const struct timespec pause = { .tv_nsec = 100 * 1000 };
+	struct slicer *slicer = arg;
+
+	stay_on_cpu(0);
+	if (sched_setscheduler(0, SCHED_FIFO, &param))
+		return NULL;
+	while (!LOAD(slicer->stop)) {
+		nanosleep(&pause, NULL);
+		ADD(slicer->waits, 1);
+	}
+	return slicer;
+}
+
+/* F7: the processor goes to the task that waits, before that has to wait long. */
+TEST(aborted_task_gives_its_processor_away)
+{
+	static struct slicer slicer;
+	unsigned int waits = 0, changes = 0, turns, i;
+	char length[16] = "";
+	pthread_t waiter;
+	void *result;
+	pid_t pid;
+
+	if (!pku_enabled())
+		SKIP(return, NO_PKU);
+	if (!stay_on_cpu(1))
+		SKIP(return, "needs two processors");
+
+	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
+	pid = pkey_clone(slicer_run, &slicer, CLONE_VM | SIGCHLD);
+	ASSERT_LT(0, pid);
+	while (!LOAD(slicer.ready))
+		sched_yield();
+	if (!slicer.enabled)
+		SKIP(return, "needs CONFIG_RSEQ_SLICE_EXTENSION, which Linux 7.0 has");
+
+	pkey_read_file(SLICE_LENGTH, length, sizeof(length));
+	pkey_write_file(SLICE_LENGTH, "50000");
+	ASSERT_EQ(0, pthread_create(&waiter, NULL, wait_for_cpu_0, &slicer));
+	for (i = 0; waits < NR_WAITS && changes < TOO_MANY_CHANGES; i++) {
+		ASSERT_TRUE(change_rights(SET, i % 4));
+		/* Let the task ask again, and be granted more time, or not yet. */
+		turns = LOAD(slicer.turns);
+		while (LOAD(slicer.turns) - turns < i % MANY_TURNS)
+			;
+		changes = waits == LOAD(slicer.waits) ? changes + 1 : 0;
+		waits = LOAD(slicer.waits);
+	}
+	EXPECT_GT(TOO_MANY_CHANGES, changes) {
+		TH_LOG("after %u waits", waits);
+	}
+	TH_LOG("%u changes, %u granted", i, slicer.granted);
+	STORE(slicer.stop, true);
+	ASSERT_EQ(0, pthread_join(waiter, &result));
+	EXPECT_TRUE(!!result);
+	EXPECT_EQ(0, pkey_wait_for(pid));
+	EXPECT_LT(0, slicer.granted);
+	pkey_write_file(SLICE_LENGTH, length);
 }
 
 TEST_HARNESS_MAIN
