@@ -79,6 +79,7 @@ foreign() {
 }
 
 if [ -n "$SHARE" ]; then
+	has_option CONFIG_NET_9P_VIRTIO || die "the kernel $CONFIG has no 9p for SHARE=: try CONFIG=default"
 	[ -d "$SHARE" ] || die "SHARE=$SHARE is not a directory"
 	access=readonly=on
 	[ "$name" != shell ] || access=readonly=off
@@ -120,7 +121,6 @@ if [ -n "$ARCHIVE" ]; then
 fi
 # The limit of a program is that of the boot, where one program runs all.
 [ "$programs" != vmtests ] || limit=$boot_limit
-qemu+=(-initrd "$initrd")
 
 echo "BASE=$BASE CONFIG=$CONFIG UNPATCHED=$UNPATCHED -smp $smp -cpu $cpu $append" >"$results/boot"
 
@@ -153,10 +153,22 @@ if [ -z "$PLAN" ] && has_option CONFIG_DEBUG_KMEMLEAK && [[ " $* " != *" kmemlea
 	echo kmemleak >>"$results/planned"
 fi
 
+# A kernel without 9p has the plan in its initramfs, and sends its results through the
+# second serial port.
+channel=(-virtfs "local,path=$results,mount_tag=results,security_model=none,id=results")
+archives=$results/archives
+if ! has_option CONFIG_NET_9P_VIRTIO; then
+	{
+		cat "$initrd"
+		(cd "$results" && echo planned | cpio -o -H newc -R 0:0 --quiet) | gzip -1
+	} >"$results/initrd-with-plan"
+	initrd=$results/initrd-with-plan
+	channel=(-serial "file:$archives")
+fi
+
 # QEMU runs in the background, so that a signal ends this script, and the trap ends QEMU.
 failure=
-timeout "$boot_limit" qemu-system-x86_64 "${qemu[@]}" -serial "file:$log" \
-	-virtfs "local,path=$results,mount_tag=results,security_model=none,id=results" \
+timeout "$boot_limit" qemu-system-x86_64 "${qemu[@]}" -initrd "$initrd" -serial "file:$log" "${channel[@]}" \
 	-append "$append harness_limit=$limit" >"$results/qemu.log" 2>&1 </dev/null &
 trap 'kill $! 2>/dev/null || true' EXIT
 wait $! || {
@@ -164,6 +176,12 @@ wait $! || {
 	failure="QEMU ended with status $status: $(tail -n 1 "$results/qemu.log")"
 	[ "$status" != 124 ] || failure="QEMU did not end within $boot_limit s"
 }
+
+# The last archive is cut off if the kernel died.
+if [ -f "$archives" ]; then
+	{ zcat "$archives" | tar -x -i -C "$results"; } 2>/dev/null || true
+	rm -f "$archives" "$initrd"
+fi
 
 if [ -z "$failure" ] && [ ! -f "$results/done" ]; then
 	failure="the guest left no result"

@@ -1402,7 +1402,7 @@ static void *free_key_when_told(void *arg)
 		/* A little later in each round, and from the start again. */
 		for (i = 0; i < spin; i++)
 			asm volatile("pause");
-		spin = (spin + 97) % 20000;
+		spin = (spin + 193) % 20000;
 		sys_pkey_free(KEY);
 		ADD(freer->done, 1);
 	}
@@ -1423,7 +1423,7 @@ TEST_F(full, key_freed_meanwhile_goes_to_all_or_none)
 
 	ASSERT_TRUE(!!parts);
 	ASSERT_EQ(0, pthread_create(&thread, NULL, free_key_when_told, &freer));
-	for (round = 0; round < 400; round++) {
+	for (round = 0; round < 200; round++) {
 		for (i = 0; i < NR_PARTS; i += 2)
 			ASSERT_EQ(0, mprotect(parts + i * size, size, PROT_READ));
 		ADD(freer.go, 1);
