@@ -22,7 +22,7 @@
 
 /* Rounds of the first variant of each kind, and of the others. */
 #define NR_ROUNDS	200
-#define FEW_ROUNDS	50
+#define FEW_ROUNDS	25
 
 #define NO_RSEQ		"needs rseq() (CONFIG_RSEQ)"
 
@@ -431,7 +431,7 @@ TEST(many_targets_in_sections)
 		targets[i].process = i & 1;
 		ASSERT_TRUE(target_start(&targets[i]));
 	}
-	for (round = 1; round <= 20; round++) {
+	for (round = 1; round <= 10; round++) {
 		for (i = 0; i < NR; i++)
 			if (!target_enter(&targets[i], round, 0x0f0f0f0c & ~(3u << 2 * KEY), 0))
 				SKIP(return, NO_RSEQ);
