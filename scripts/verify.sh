@@ -79,4 +79,5 @@ for patch in "$patches"/[0-9]*.patch; do
 done
 check "the patches give the files of this repository, changed by own-files.diff" same_files
 check "the patches give the tree that is built" same_tree
+git -C "$tree" worktree remove --force "$scratch"
 tap_end
