@@ -58,6 +58,7 @@ share_objects "$old"
 # The series has the right version of the files that are wholly ours, whatever this kernel
 # has in their place.
 in_tree config merge.ours-alone.driver 'cp %B %A'
+mkdir -p "$tree/.git/info"
 own_in_tree "$old" | sed 's|.*|/& merge=ours-alone|' >"$tree/.git/info/attributes"
 
 in_tree checkout -q --detach refs/tags/base
