@@ -276,5 +276,9 @@ run)	run ;;
 esac
 [ "$what" != all ] && [ -z "${MINUTES:-}" ] || [ "$what" = run ] || more
 
+status=0
 # shellcheck disable=SC2086
-"$scripts/report.pl" "$src" "$scripts/known-failures" $results
+"$scripts/report.pl" "$src" "$scripts/known-failures" $results >"$work/report.txt" || status=$?
+cat "$work/report.txt"
+[ "$what" != all ] || "$scripts/record.sh" check-all "make check-all" <"$work/report.txt"
+exit "$status"

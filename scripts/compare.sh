@@ -5,7 +5,7 @@
 # unpatched and on the patched kernel, in 64- and 32-bit programs, with keys and without,
 # and compare the logs line by line (clause H4; tools/testing/selftests/mm/pkey_compare.c).
 # A difference is shown with the shortest sequence found that still makes it. DIRECTORY
-# gets the result as TAP; without it results/compare.txt is written too.
+# gets the result as TAP; without it and without PLANT= results/compare.txt is written too.
 #
 #  OPERATIONS=N	how many on each kernel, all four kinds together; default 1000000
 #  SEED=N	of the random numbers; default 1
@@ -230,7 +230,7 @@ tap_end || status=1
 
 report() {
 	echo "Random sequences of mapping and key calls, compared call by call with the unpatched"
-	echo "kernel (H4). OPERATIONS=$OPERATIONS SEED=$SEED${PLANT:+ PLANT=1}, $CONFIG configuration."
+	echo "kernel (H4). OPERATIONS=$OPERATIONS SEED=$SEED."
 	echo
 	grep -E '^(not )?ok' "$tap"
 	for log in "$out"/*.log; do
@@ -238,5 +238,5 @@ report() {
 		sed "s/^/  /" "$log"
 	done
 }
-[ -n "${1:-}" ] || report | "$scripts/record.sh" compare "make compare"
+[ -n "${1:-}$PLANT" ] || report | "$scripts/record.sh" compare "make compare" "$CONFIG configuration"
 exit $status

@@ -103,5 +103,5 @@ done
 	done
 } >"$out/model.txt"
 cat "$out/model.txt" >&2
-[ -n "${1:-}" ] || "$scripts/record.sh" model "make model" <"$out/model.txt"
+[ -n "${1:-}" ] || "$scripts/record.sh" model "make model" "$BOUNDS bounds" <"$out/model.txt"
 tap_end
