@@ -24,7 +24,7 @@ run() {
 	die "the benchmark did not run in $try boots, see above"
 }
 
-# With UNPATCHED set the stock kernel. What is counted is the same each time; of
+# With UNPATCHED set the unpatched kernel. What is counted is the same each time; of
 # what the clock says the median of three.
 measure() {
 	local i name=bench${UNPATCHED:+-unpatched}
@@ -54,15 +54,15 @@ sizes() {
 }
 
 # compare MODE: for each row the unpatched and the patched kernel, the ratio, the
-# target and whether it is met. scripts/bench-bars has the targets.
+# target and whether it is met. scripts/bench-targets has the targets.
 compare() {
 	join -t "$(printf '\t')" "$results/bench-unpatched-$1.tsv" "$results/bench-$1.tsv" |
-	awk -F '\t' -v bars="$scripts/bench-bars" '
+	awk -F '\t' -v targets="$scripts/bench-targets" '
 		BEGIN {
-			while ((getline line < bars) > 0) {
+			while ((getline line < targets) > 0) {
 				if (line ~ /^(#|$)/) continue
 				n = split(line, field, /[ \t]+/)
-				bar[field[1]] = field[2]
+				target[field[1]] = field[2]
 				to[field[1]] = n > 2 ? field[3] : ""
 			}
 		}
@@ -75,11 +75,11 @@ compare() {
 		}
 
 		function is_met(row,    number) {
-			number = bar[row]
+			number = target[row]
 			gsub(/[^0-9.]/, "", number)
-			if (bar[row] ~ /^<=/)
+			if (target[row] ~ /^<=/)
 				return ours[row] <= number + 0
-			if (bar[row] ~ /^\+/)
+			if (target[row] ~ /^\+/)
 				return ours[row] <= stock[row] + number
 			return ours[row] <= against * number
 		}
@@ -89,9 +89,9 @@ compare() {
 				row = name[i]
 				against = to[row] ? sum_of(to[row]) : stock[row]
 				ratio = against ? sprintf("%.3f", ours[row] / against) : "-"
-				met = row in bar ? (is_met(row) ? "met" : "NOT MET") : ""
+				met = row in target ? (is_met(row) ? "met" : "NOT MET") : ""
 				printf "%-27s %11d %11d %8s %7s  %-8s %s\n", row, stock[row],
-					ours[row], ratio, bar[row], met, to[row] ? "of " to[row] : ""
+					ours[row], ratio, target[row], met, to[row] ? "of " to[row] : ""
 			}
 		}' | sed 's/ *$//'
 }

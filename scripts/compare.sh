@@ -176,7 +176,7 @@ same() {
 	done
 	echo "unpatched: $(tail -n 1 "$theirs")"
 	echo "patched: $(tail -n 1 "$ours")"
-	echo "where the kernels differ as documented:"
+	echo "documented differences:"
 	grep ^# "$ours"
 	grep -q "^operations [0-9]* not predicted 0$" "$ours" || bad=1
 	cmp "$theirs" "$ours" || bad=1

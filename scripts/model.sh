@@ -79,7 +79,7 @@ violated() {
 		! grep -q 'errors: 1$' "$log" || break
 	done
 	cat "$log"
-	grep -q 'errors: 1$' "$log" || { echo "without $guard nothing is violated"; return 1; }
+	grep -q 'errors: 1$' "$log" || { echo "the search finds no violation without $guard"; return 1; }
 	interleaving "$model" "$dir" "-D$guard" >"$dir/interleaving"
 	cat "$dir/interleaving"
 	summary "$name, $guard" "$log" "$(grep -c '' < <(sed '/^spin:/q' "$dir/interleaving")) steps shown, $((SECONDS - start)) s" >"$dir/summary"

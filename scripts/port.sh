@@ -21,7 +21,7 @@ conflicts() {
 	in_tree diff --name-only --diff-filter=U | while read -r file; do
 		say "conflict in $file: $subject"
 	done
-	say "in $tree: resolve, git add -u, git rebase --continue; then make port again"
+	say "in $tree: resolve the conflict, run git add -u and git rebase --continue there, then make port again"
 	exit 1
 }
 

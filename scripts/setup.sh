@@ -6,7 +6,7 @@
 [ "$(uname -sm)" = "Linux x86_64" ] || die "this needs an x86-64 machine with Linux"
 [ -d "$patches" ] || restore_patches
 [ -n "$UNPATCHED" ] || ls "$patches"/[0-9]*.patch >/dev/null 2>&1 ||
-	die "there is no series for Linux $BASE (patches/ has: $(known_bases)); UNPATCHED=1 builds the stock kernel"
+	die "there is no series for Linux $BASE (patches/ has: $(known_bases)); UNPATCHED=1 builds the unpatched kernel"
 
 # Each entry is a package and a command. A distribution without dpkg is asked for the command.
 needed="
@@ -48,7 +48,7 @@ if [ -n "$missing" ]; then
 	command -v apt-get >/dev/null || die "please install these tools first:$missing"
 	sudo=
 	if [ "$(id -u)" != 0 ]; then
-		command -v sudo >/dev/null || die "run as root, or install first:$missing"
+		command -v sudo >/dev/null || die "there is no sudo: run as root, or install these packages first:$missing"
 		sudo=sudo
 	fi
 	mkdir -p "$BUILD" 2>/dev/null || die "cannot write to $BUILD: set BUILD= to a directory of yours"
