@@ -18,12 +18,12 @@
  * NO_STAMP_OF_TASK	the stamp is the last epoch of all, not that of the task
  * NO_KEEP		sigreturn overrides what the handler has changed in the frame
  * NO_ID		the frame does not say which history its epoch belongs to
- * NO_FUTURE		sigreturn believes the stamp of an epoch that has not been
+ * NO_FUTURE		sigreturn accepts a stamp that is later than the last epoch
  * NO_FORK_LOCK		fork() copies changes and epoch while a change is under way
  * NO_NEW_TASK		fork(): nobody applies to the child what came after its PKRU was copied
  * NO_FLUSH_THREAD	execve(): the task remembers the epoch of its old address space
  * NO_ACK		the caller is not told that an IPI has been handled
- * NO_UNLOCK		a change does not let the lock go
+ * NO_UNLOCK		a change does not release the lock
  */
 #define KEYS	2
 #ifdef LARGE

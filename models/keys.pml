@@ -8,17 +8,18 @@
  * The broadcast is one step here (models/broadcast.pml has its steps): each task syncs
  * before its next user instruction.
  *
- * There is one mapping: that a call over several pins its key only once is left out.
+ * The model has one mapping. It does not cover a call over several mappings, which pins
+ * its key only once.
  *
  * Asserted: no key is handed out twice (A3). A key that a mapping, a page table or a
  * TLB carries is not handed out as clean (F1, F2), and no mapping gets a key by a call
- * that judged the key before that key was handed out as clean (C3). Of the calls that
- * returned a key only the caller of the last issue has rights (F4), and it has them
- * (A5), or PR_PKEY_SET_RIGHTS gave rights to this issue (I3). No deadlock: a task that
- * waits for ever does not get to its end.
+ * that judged the key before that key was handed out as clean (C3). Only
+ * the caller of the last issue has rights to the key (F4, A5), unless
+ * PR_PKEY_SET_RIGHTS gave rights to this issue (I3). No deadlock: a task that waits for
+ * ever does not get to its end.
  *
  * NO_CMPXCHG		the map is stored, not compared and exchanged
- * NO_LOCK		pkey_alloc() syncs and sets the caller's rights after it has let the lock go
+ * NO_LOCK		pkey_alloc() syncs and sets the caller's rights after it has released the lock
  * NO_SYNC_BEFORE_SET	pkey_alloc() does not sync before it sets the caller's rights
  * NO_USERS_FIRST	the only user is recognized after the counts have been read
  * NO_PIN_NEW		pkey_mprotect() does not pin the key that it attaches
@@ -29,7 +30,7 @@
  * NO_MAP_FIRST		pkey_alloc() reads the counts before the map
  * NO_LOCK_OF_TWO	pkey_alloc() takes no lock, also where the mm has two users
  * NO_CHECK_LOCKED	PR_PKEY_SET_RIGHTS checks the key before it takes the lock
- * NO_UNLOCK		pkey_alloc() does not let the lock go
+ * NO_UNLOCK		pkey_alloc() does not release the lock
  */
 #ifdef LARGE
 #define TASKS	2

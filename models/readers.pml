@@ -15,9 +15,9 @@
  * NO_OWN_EPOCH_FIRST	pkey_alloc() remembers its epoch after others see it
  * NO_PKRU_FIRST	a task, or the creator of a new one, remembers the epoch before it writes PKRU
  * NO_EPOCH_READ_FIRST	of a new task PKRU is read before the epoch
- * NO_SIGFRAME_MARK	nothing says that a signal frame is being written, with all keys open
- * NO_SIGRETURN_MARK	nothing says that PKRU comes from a frame, and changes are missing
- * NO_DEFAULT_MARK	nothing says that key 0 is open for the kernel alone
+ * NO_SIGFRAME_MARK	no mark shows that a signal frame is being written, with all keys open
+ * NO_SIGRETURN_MARK	no mark shows that PKRU comes from a frame, and changes are missing
+ * NO_DEFAULT_MARK	no mark shows that key 0 is open for the kernel alone
  * NO_SAME_MM		execve() meanwhile is not noticed
  */
 #ifdef LARGE

@@ -10,10 +10,10 @@
  * any time, so that a caller that waits for ever is an invalid end state.
  *
  * NO_LOCK		two calls run at the same time
- * NO_OWN_EPOCH		a caller remembers the last epoch that it finds when it has let the lock go
+ * NO_OWN_EPOCH		a caller remembers the last epoch that it finds when it has released the lock
  * NO_ABORT		a task whose rights were changed is not aborted out of the section
  * NO_IPI		nothing brings tasks out of user mode
- * NO_UNLOCK		a call does not let the lock go
+ * NO_UNLOCK		a call does not release the lock
  */
 #define TASKS	3
 #define RSEQ	2

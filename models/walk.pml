@@ -15,7 +15,7 @@
  * NO_WALK_TO_END	the walk stops when it has found as many tasks as there are users
  * NO_EXITED_SKIPPED	the walk leaves a group at a task that has exited
  * NO_DE_THREAD		execve() does not wait until the other threads have exited
- * NO_SIGUNLOCK		pkey_alloc() does not let siglock go
+ * NO_SIGUNLOCK		pkey_alloc() does not release siglock
  */
 #ifdef LARGE
 #define EVENTS	3
