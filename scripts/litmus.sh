@@ -3,7 +3,7 @@
 # litmus.sh [DIRECTORY]: run Documentation/litmus-tests/pkeys against a kernel's memory
 # model: that of this kernel if it knows the atomic operations that the tests use, else
 # that of the newest. Each test says in its first comment what the result has to be.
-# The result is TAP. Debian has no package of herd7; HERD names one that was built by
+# The result is TAP; without DIRECTORY results/litmus.txt has it too. Debian has no package of herd7; HERD names one that was built by
 # hand (https://github.com/herd/herdtools7), with options if it needs some.
 . "$(dirname "$0")/lib.sh"
 . "$scripts/tap.sh"
@@ -40,4 +40,15 @@ for file in "$tests_dir"/*.litmus; do
 		check "$name: $(sed -n 's/^ \* Result: //p' "$file")" as_expected "$file"
 	fi
 done
-tap_end
+status=0
+tap_end || status=1
+
+report() {
+	# shellcheck disable=SC2086
+	echo "herd7 $($HERD -version | sed 's/,.*//'), memory model of Linux $(kernel_version "${model%/tools/memory-model}")."
+	echo "A name that ends in -broken is that of the test without the barrier."
+	echo
+	grep -E '^(not )?ok' "$tap"
+}
+[ -n "${1:-}$why" ] || report | "$scripts/record.sh" litmus "make litmus"
+exit $status
