@@ -16,8 +16,10 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 #include "../kselftest_harness.h"
 #include "pkey_prctl.h"
@@ -31,6 +33,12 @@
 #define MINE		"mine"
 #define EVIL		"EVIL"
 #define LEN		4
+
+/* What waitid() writes there: SIGCHLD. */
+#define CHILD_SIGNAL	"\x11\0\0"
+
+/* Since Linux 6.7; the libc's headers need not have it. */
+#define OP_WAITID	50
 
 /* The user_data of the request under test. */
 #define THE_REQUEST	1
@@ -157,8 +165,11 @@ FIXTURE_VARIANT(uring)
 	bool (*start)(struct uring *uring);
 	/* The holder calls it when it is awake again. */
 	bool (*late)(struct uring *uring);
-	/* The request reads from the memory, and would show its bytes. */
-	bool leaks;
+	/* The request reads from the memory. */
+	bool reads;
+	/* If the request is done: its result, and the bytes in the memory afterwards. */
+	int result;
+	const char *bytes;
 };
 
 struct uring {
@@ -267,6 +278,49 @@ static bool arm_sq_read(struct uring *uring)
 	return true;
 }
 
+/* The request is in the queue. It reads the memory before it is issued. */
+static bool arm_sq_epoll(struct uring *uring)
+{
+	const struct io_uring_sqe sqe = {
+		.opcode = IORING_OP_EPOLL_CTL,
+		.fd = epoll_create1(0),
+		.addr = (uintptr_t)uring->memory,
+		.len = EPOLL_CTL_ADD,
+		.off = uring->data[0],
+		.user_data = THE_REQUEST,
+	};
+
+	wait_for_submission_thread(&uring->ring);
+	return ring_queue(&uring->ring, &sqe);
+}
+
+/* A child waits for the pipe. io_uring writes to the memory when the child has ended. */
+static bool arm_waitid(struct uring *uring)
+{
+	struct io_uring_sqe sqe = {
+		.opcode = OP_WAITID,
+		.len = P_PID,
+		.addr2 = (uintptr_t)uring->memory,
+		.file_index = WEXITED,
+		.user_data = THE_REQUEST,
+	};
+	char byte;
+
+	sqe.fd = fork();
+	if (!sqe.fd) {
+		close(uring->data[1]);
+		read(uring->data[0], &byte, 1);
+		_exit(0);
+	}
+	if (sqe.fd < 0 || !ring_queue(&uring->ring, &sqe) || !submit(uring, 1))
+		return false;
+
+	/* There is a result at once if the kernel does not have this request. */
+	if (LOAD(*uring->ring.cq_tail) != *uring->ring.cq_head)
+		uring->setup_errno = EINVAL;
+	return !uring->setup_errno;
+}
+
 /* A worker has done something for the holder, and waits for more. */
 static bool arm_idle_worker(struct uring *uring)
 {
@@ -343,9 +397,12 @@ static bool late_async_read(struct uring *uring)
 	       submit(uring, 1);
 }
 
-#define URING(_name, _flags, _place, _arm, _start, ...)				\
+#define URING_GIVES(_result, _bytes, _name, _flags, _place, _arm, _start, ...)	\
 	FIXTURE_VARIANT_ADD(uring, _name) {					\
-		_flags, _place, arm_##_arm, _start, __VA_ARGS__ }
+		_flags, _place, arm_##_arm, _start, .result = _result,		\
+		.bytes = _bytes, __VA_ARGS__ }
+#define URING(...)	URING_GIVES(LEN, EVIL, __VA_ARGS__)
+#define URING_LEAKS(...)	URING_GIVES(LEN, MINE, __VA_ARGS__, .reads = true)
 
 #define DEFER	(IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN)
 
@@ -354,15 +411,19 @@ URING(task_work_asleep, 0, ELSEWHERE, read, start_by_write);
 URING(task_work_running, 0, IN_USER_MODE, read, start_by_write);
 URING(task_work_in_enter, 0, IN_ENTER, read, start_by_write);
 URING(task_work_of_link, 0, ELSEWHERE, link, start_by_write);
-URING(task_work_leaks, 0, ELSEWHERE, write, start_by_read, .leaks = true);
+URING_LEAKS(task_work_leaks, 0, ELSEWHERE, write, start_by_read);
+URING_GIVES(0, CHILD_SIGNAL, task_work_of_child, 0, IN_ENTER, waitid, start_by_write);
 URING(coop_asleep, IORING_SETUP_COOP_TASKRUN, ELSEWHERE, read, start_by_write);
 URING(coop_in_enter, IORING_SETUP_COOP_TASKRUN, IN_ENTER, read, start_by_write);
 /* Local work starts it, in io_uring_enter(). */
 URING(local_work, DEFER, IN_ENTER, read, start_by_write);
 URING(local_work_of_link, DEFER, IN_ENTER, link, start_by_write);
-URING(local_work_leaks, DEFER, IN_ENTER, write, start_by_read, .leaks = true);
+URING_LEAKS(local_work_leaks, DEFER, IN_ENTER, write, start_by_read);
+URING_GIVES(0, CHILD_SIGNAL, local_work_of_child, DEFER, IN_ENTER, waitid, start_by_write);
 /* The submission thread starts it, from the queue or by its own task work. */
 URING(submission_queue, IORING_SETUP_SQPOLL, ELSEWHERE, sq_queue, start_by_wakeup);
+URING_GIVES(0, MINE, submission_queue_prepares, IORING_SETUP_SQPOLL, ELSEWHERE, sq_epoll,
+	    start_by_wakeup, .reads = true);
 URING(submission_thread, IORING_SETUP_SQPOLL, ELSEWHERE, sq_read, start_by_write);
 /* A worker starts it, which had nothing to do, or which had something else to do. */
 URING(idle_worker, 0, ELSEWHERE, idle_worker, NULL, .late = late_async_read);
@@ -441,7 +502,7 @@ static bool start_holder(struct __test_metadata *_metadata, struct uring *uring,
 	if (uring->setup_errno == ENOSYS || uring->setup_errno == EPERM)
 		SKIP(return false, "needs io_uring");
 	if (uring->setup_errno == EINVAL)
-		SKIP(return false, "needs an io_uring with these flags");
+		SKIP(return false, "needs an io_uring with these flags and requests");
 
 	ASSERT_EQ(0, uring->setup_errno);
 	ASSERT_TRUE(uring->armed);
@@ -500,13 +561,13 @@ static bool pipe_has_mine(struct uring *uring)
  */
 static void expect_request(struct __test_metadata *_metadata, struct uring *uring, bool done)
 {
-	const bool leaks = uring->variant->leaks;
+	const FIXTURE_VARIANT(uring) *variant = uring->variant;
 
-	EXPECT_EQ(done ? LEN : -EFAULT, finish_request(uring));
-	EXPECT_EQ(!!uring->variant->late, uring->late);
+	EXPECT_EQ(done ? variant->result : -EFAULT, finish_request(uring));
+	EXPECT_EQ(!!variant->late, uring->late);
 	pkru_set_rights(KEY, 0);
-	EXPECT_EQ(0, memcmp(uring->memory, done && !leaks ? EVIL : MINE, LEN));
-	if (leaks)
+	EXPECT_EQ(0, memcmp(uring->memory, done ? variant->bytes : MINE, LEN));
+	if (variant->reads && variant->result == LEN)
 		EXPECT_EQ(done, pipe_has_mine(uring));
 }
 
@@ -559,7 +620,7 @@ TEST_F(uring, request_after_set_rights)
 /* I2: after a call that allows reading alone, only a request that reads is done. */
 TEST_F(uring, request_after_set_rights_to_read)
 {
-	request_after_call(_metadata, self->uring, 0, PKEY_DISABLE_WRITE, variant->leaks);
+	request_after_call(_metadata, self->uring, 0, PKEY_DISABLE_WRITE, variant->reads);
 }
 
 /* I2: a request that is started after the call has the rights that the call gave. */
