@@ -264,18 +264,21 @@ static bool arm_sq_queue(struct uring *uring)
 	return queue_request(uring, IORING_OP_READ, uring->data[0], 0);
 }
 
-/* The thread has submitted the request, and sleeps. */
-static bool arm_sq_read(struct uring *uring)
+/* The thread submits what is in the queue, and sleeps again. */
+static bool wait_for_submission(struct ring *ring)
 {
-	struct ring *ring = &uring->ring;
-
-	if (!arm_sq_queue(uring) || uring_enter(ring, 0, 0, IORING_ENTER_SQ_WAKEUP) < 0)
+	if (uring_enter(ring, 0, 0, IORING_ENTER_SQ_WAKEUP) < 0)
 		return false;
 
 	while (LOAD(*ring->sq_head) != LOAD(*ring->sq_tail))
 		sched_yield();
 	wait_for_submission_thread(ring);
 	return true;
+}
+
+static bool arm_sq_read(struct uring *uring)
+{
+	return arm_sq_queue(uring) && wait_for_submission(&uring->ring);
 }
 
 /* The request is in the queue. It reads the memory before it is issued. */
@@ -295,7 +298,7 @@ static bool arm_sq_epoll(struct uring *uring)
 }
 
 /* A child waits for the pipe. io_uring writes to the memory when the child has ended. */
-static bool arm_waitid(struct uring *uring)
+static bool queue_waitid(struct uring *uring)
 {
 	struct io_uring_sqe sqe = {
 		.opcode = OP_WAITID,
@@ -312,13 +315,26 @@ static bool arm_waitid(struct uring *uring)
 		read(uring->data[0], &byte, 1);
 		_exit(0);
 	}
-	if (sqe.fd < 0 || !ring_queue(&uring->ring, &sqe) || !submit(uring, 1))
-		return false;
+	return sqe.fd > 0 && ring_queue(&uring->ring, &sqe);
+}
 
-	/* There is a result at once if the kernel does not have this request. */
+/* A kernel that does not have the request gives its result at once. */
+static bool has_waitid(struct uring *uring)
+{
 	if (LOAD(*uring->ring.cq_tail) != *uring->ring.cq_head)
 		uring->setup_errno = EINVAL;
 	return !uring->setup_errno;
+}
+
+static bool arm_waitid(struct uring *uring)
+{
+	return queue_waitid(uring) && submit(uring, 1) && has_waitid(uring);
+}
+
+static bool arm_sq_waitid(struct uring *uring)
+{
+	wait_for_submission_thread(&uring->ring);
+	return queue_waitid(uring) && wait_for_submission(&uring->ring) && has_waitid(uring);
 }
 
 /* A worker has done something for the holder, and waits for more. */
@@ -425,6 +441,8 @@ URING(submission_queue, IORING_SETUP_SQPOLL, ELSEWHERE, sq_queue, start_by_wakeu
 URING_GIVES(0, MINE, submission_queue_prepares, IORING_SETUP_SQPOLL, ELSEWHERE, sq_epoll,
 	    start_by_wakeup, .reads = true);
 URING(submission_thread, IORING_SETUP_SQPOLL, ELSEWHERE, sq_read, start_by_write);
+URING_GIVES(0, CHILD_SIGNAL, submission_thread_of_child, IORING_SETUP_SQPOLL, ELSEWHERE,
+	    sq_waitid, start_by_write);
 /* A worker starts it, which had nothing to do, or which had something else to do. */
 URING(idle_worker, 0, ELSEWHERE, idle_worker, NULL, .late = late_async_read);
 URING(busy_worker, 0, ELSEWHERE, busy_worker, start_by_open);
