@@ -294,14 +294,15 @@ test_programs() {
 }
 
 # kmake DIRECTORY ARGUMENT...: the kernel's make, in the same way everywhere.
-# Fixed build stamps and paths relative to $work let ccache serve other clones. ccache takes
-# the headers of an object from the compiler, and so does not run the preprocessor itself.
+# Fixed build stamps and paths relative to $work let ccache serve other clones. Its depend
+# mode must stay off: it does not see that piggy.S includes the compressed kernel, and so gives
+# the object of another kernel that was compressed to the same size.
 kmake() {
 	local dir=$1 cc=gcc cache
 	shift
 	if command -v ccache >/dev/null; then
 		cc="ccache gcc"
-		export CCACHE_BASEDIR=$work CCACHE_NOHASHDIR=1 CCACHE_DEPEND=1
+		export CCACHE_BASEDIR=$work CCACHE_NOHASHDIR=1
 		cache=$(ccache -k cache_dir 2>/dev/null || true)
 		# With a home directory that cannot be written, ccache fails and so would gcc.
 		{ [ -n "$cache" ] && mkdir -p "$cache" 2>/dev/null && [ -w "$cache" ]; } ||
