@@ -61,7 +61,12 @@ extract() {
 
 # one_behind: print the names of files on stdin, each when the next name has come: tar prints
 # a name before it writes the file.
-one_behind() { awk 'last != "" && last !~ /\/$/ { print last; fflush() } { last = $0 } END { if (last !~ /\/$/) print last }'; }
+one_behind() {
+	awk '
+		function written() { if (last != "" && last !~ /\/$/) { print last; fflush() } }
+		{ written(); last = $0 }
+		END { written() }'
+}
 
 # git_fast DIRECTORY ARGUMENT...: git, without waiting for the disk and without compression.
 git_fast() { git -C "$1" -c core.compression=0 -c core.fsync=none "${@:2}"; }

@@ -12,7 +12,7 @@
 scratch=$work/linux-verify
 
 fresh_scratch() {
-	git -C "$tree" worktree remove --force "$scratch" 2>/dev/null || rm -rf "$scratch"
+	remove_worktree "$tree" "$scratch"
 	git -C "$tree" worktree prune
 	git -C "$tree" worktree add -q --detach "$scratch" refs/tags/base
 }
@@ -79,5 +79,5 @@ for patch in "$patches"/[0-9]*.patch; do
 done
 check "the patches give the files of this repository, changed by own-files.diff" same_files
 check "the patches give the tree that is built" same_tree
-git -C "$tree" worktree remove --force "$scratch"
+remove_worktree "$tree" "$scratch"
 tap_end
