@@ -13,10 +13,10 @@
  *
  * Asserted: no key is handed out twice (A3). A key that a mapping, a page table or a
  * TLB carries is not handed out as clean (F1, F2), and no mapping gets a key by a call
- * that judged the key before that key was handed out as clean (C3). Only
- * the caller of the last issue has rights to the key (F4, A5), unless
- * PR_PKEY_SET_RIGHTS gave rights to this issue (I3). No deadlock: a task that waits for
- * ever does not get to its end.
+ * that judged the key before that key was handed out as clean (C3). The caller of the
+ * last issue of a key has rights to it (A5). The callers of earlier issues have none
+ * (F4), unless PR_PKEY_SET_RIGHTS gave rights to the last issue (I3). No deadlock: a
+ * task that waits for ever does not get to its end.
  *
  * NO_CMPXCHG		the map is stored, not compared and exchanged
  * NO_LOCK		pkey_alloc() syncs and sets the caller's rights after it has released the lock
