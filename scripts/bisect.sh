@@ -6,7 +6,7 @@
 # allnoconfig; the first two boot; the tests of the unpatched tree and those of ours that
 # belong to the patches so far pass (scripts/bisect-tests). The tests are built once, from
 # the whole series. The result is TAP, into DIRECTORY if there is one, with one row for
-# each patch. A patch that has passed is not tried again until something below it, the
+# each patch; without arguments results/bisect.txt has the rows too. A patch that has passed is not tried again until something below it, the
 # tests or the configuration change.
 . "$(dirname "$0")/lib.sh"
 . "$scripts/tap.sh"
@@ -159,4 +159,7 @@ for commit in $(git -C "$tree" rev-list --reverse refs/tags/base..series); do
 		check "$name" whole "$commit"
 	fi
 done
-tap_end
+status=0
+tap_end || status=1
+[ $# -gt 0 ] || grep -E '^(not )?ok' "$tap" | "$scripts/record.sh" bisect "make bisect"
+exit $status

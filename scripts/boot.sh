@@ -59,7 +59,7 @@ case $processor in
 pku) ;;
 nopku) cpu=$cpu,-pku ;;
 noxsave) cpu=$cpu,-xsave ;;
-*) die "$processor is no processor: pku, nopku or noxsave" ;;
+*) die "unknown processor $processor: use pku, nopku or noxsave" ;;
 esac
 # no_timer_check: on a busy host the emulated timer looks broken for a moment.
 append="console=ttyS0 panic=-1 oops=panic panic_on_warn=1 no_timer_check $*"
@@ -92,7 +92,7 @@ if [ "$name" = shell ]; then
 	if [ -n "$GDB" ]; then
 		qemu+=(-s -S)
 		append="$append nokaslr"
-		say "    QEMU waits: gdb $obj/vmlinux -ex 'target remote :1234', then: continue"
+		say "    QEMU waits for gdb. Run gdb $obj/vmlinux -ex 'target remote :1234', then: continue"
 		has_option CONFIG_DEBUG_INFO ||
 			say "    for source lines add CONFIG_DEBUG_INFO_DWARF5=y to configs/$CONFIG.config"
 	fi

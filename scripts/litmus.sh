@@ -3,8 +3,9 @@
 # litmus.sh [DIRECTORY]: run Documentation/litmus-tests/pkeys against a kernel's memory
 # model: that of this kernel if it knows the atomic operations that the tests use, else
 # that of the newest. Each test says in its first comment what the result has to be.
-# The result is TAP; without DIRECTORY results/litmus.txt has it too. Debian has no package of herd7; HERD names one that was built by
-# hand (https://github.com/herd/herdtools7), with options if it needs some.
+# The result is TAP; without DIRECTORY results/litmus.txt has it too. Debian has no package
+# of herd7; HERD names one that was built by hand (https://github.com/herd/herdtools7), with
+# options if it needs some.
 . "$(dirname "$0")/lib.sh"
 . "$scripts/tap.sh"
 
