@@ -14,7 +14,7 @@
  * provides:
  *
  *  - arch_pkey_alloc(): take a free key and set the caller's rights to it;
- *  - arch_pkey_free(): give it back;
+ *  - arch_pkey_free(): free a key;
  *  - vma_pkey_pin(), mm_pkeys_unpin(): check a key that pkey_mprotect() is to
  *    attach, and keep it from being handed out as clean meanwhile;
  *  - arch_pkey_set_rights(), arch_pkey_set_scope(), arch_pkey_scope(): rights in
@@ -31,7 +31,7 @@
  *     carries. The caller has the rights that it asked for, and pkey_mprotect()
  *     attaches the key to mappings. PR_PKEY_SET_RIGHTS gives all threads the same
  *     rights to it.
- *  3. pkey_free() gives it back at once: no call accepts it any more. If mappings
+ *  3. pkey_free() frees it at once: no call accepts it any more. If mappings
  *     carry it, it is mapped: they keep it, and tasks keep the rights that they
  *     have. pkey_alloc() hands it out only if there is no other key, and not even
  *     then if vm.pkey_reuse_mapped is 0.
@@ -107,8 +107,8 @@ static int arch_pkey_free(int pkey)
  *	architecture defines in PKEY_ACCESS_MASK. In scope process (I5) the rights of
  *	all threads.
  *
- * The arguments are checked before anything else, so that they are judged alike
- * on every machine (A1).
+ * The arguments are checked before anything else, with the same result on every
+ * machine (A1).
  *
  * Context: Process context. Does not take mmap_lock on x86 (G1).
  * Return:
@@ -149,7 +149,7 @@ SYSCALL_DEFINE1(pkey_free, int, pkey)
  * @prot: PROT_* bits, as for mprotect().
  * @pkey: The key for the mappings of the range; -1 makes this mprotect() (C1).
  *
- * The key is judged under mmap_lock, after the range (C2, C3).
+ * The key is checked under mmap_lock, after the range (C2, C3).
  *
  * Context: Process context. Takes mmap_lock for writing, as mprotect() does.
  * Return: 0, -EINVAL if @pkey is none of -1, 0 and the allocated keys (C1), or

@@ -26,7 +26,7 @@
  * NO_NEW_TASK		a new task does not read the epoch
  * NO_WORK_HOOK		the change is task work, one item among others, last in first out
  * NO_REQUEST_HOOK	io_uring compares epochs once a drain, not before each request
- * NO_ACK		the caller is not told that an IPI has been handled
+ * NO_ACK		the caller gets no acknowledgement of an IPI
  */
 #ifdef LARGE
 #define KEYS	3
@@ -276,7 +276,7 @@ inline walk()
 		if
 		:: listed[t] ->
 #ifdef NO_WORK_HOOK
-			/* Queued already, and not looked yet? */
+			/* Is it queued already, and not run yet? */
 			if
 			:: t == WORKER
 			:: t != WORKER && work[t].n && work[t].item[0] == SYNC

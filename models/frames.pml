@@ -22,7 +22,7 @@
  * NO_FORK_LOCK		fork() copies changes and epoch while a change is under way
  * NO_NEW_TASK		fork(): nobody applies to the child what came after its PKRU was copied
  * NO_FLUSH_THREAD	execve(): the task remembers the epoch of its old address space
- * NO_ACK		the caller is not told that an IPI has been handled
+ * NO_ACK		the caller gets no acknowledgement of an IPI
  * NO_UNLOCK		a change does not release the lock
  */
 #define KEYS	2
@@ -76,9 +76,9 @@ sigframe frame[LEVELS];
 byte level;
 
 /*
- * Not in the code: the rights that each level is to have, which are those of the last
- * change, or what the handler has written to the frame; keys where a change that the
- * task had not seen may win, or may not: the task was entering or leaving the handler.
+ * Not in the code: @wanted has the rights that each level must have: those of the last
+ * change, or those that the handler wrote to the frame. @either has the keys to which a
+ * change may or may not apply: the task was entering or leaving the handler.
  */
 #define WRITTEN(level)	(frame[level].pkru ^ frame[level].saved)
 byte wanted[LEVELS + 1];
@@ -132,7 +132,7 @@ inline deliver()
 		level++;
 		pkru = 0;
 		wanted[level] = 0;
-		/* What the task has not seen yet may be applied to the handler's rights. */
+		/* Changes that the task has not applied may apply in the handler. */
 		either[level] = mm[now].under_way;
 		do
 		:: k < KEYS ->
@@ -151,7 +151,7 @@ inline sigreturn()
 		wanted[level + 1] = 0;
 		either[level + 1] = 0;
 		printf("task: sigreturn, PKRU %d\n", pkru);
-		/* What the task has not seen yet may be applied after it. */
+		/* Changes that the task has not applied may apply after it. */
 		since = WRITTEN(level);
 		do
 		:: k < KEYS ->

@@ -67,7 +67,7 @@ inline sync(t)
 	e = 0
 }
 
-/* Flags all other tasks, interrupts those in user mode, waits. */
+/* Flag all other tasks, interrupt those in user mode, and wait. */
 inline notify(t)
 {
 	atomic {

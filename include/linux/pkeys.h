@@ -5,14 +5,14 @@
 #include <linux/errno.h>
 #include <linux/mm.h>
 
-/* The key of a mapping that nobody gave another one. */
+/* The key of a mapping that was given no other key. */
 #define ARCH_DEFAULT_PKEY	0
 
 #ifdef CONFIG_ARCH_HAS_PKEYS
 #include <asm/pkeys.h>
 #else
 
-/* Without protection keys pkey_alloc() answers as in a process that holds all keys. */
+/* Without protection keys pkey_alloc() fails as if all keys were allocated. */
 #define ARCH_VM_PKEY_FLAGS	0
 
 static inline bool arch_pkeys_enabled(void)

@@ -21,7 +21,7 @@ struct model {
 	int exec_only;
 };
 
-/* The machine under test, with what it is told about the outside. */
+/* The map under test, and the inputs that are not part of it. */
 struct machine {
 	union pkey_map map;
 	u16 mapped;

@@ -2,7 +2,7 @@
 /*
  * Protection keys, the x86 mechanism: the keys of an address space, the rights
  * register PKRU and the execute-only key. What the system calls promise, and the
- * life of a key, is told in mm/pkeys.c.
+ * life of a key, is described in mm/pkeys.c.
  */
 #include <linux/debugfs.h>
 #include <linux/export.h>
@@ -60,8 +60,8 @@
  *    its worker and submission threads never return to user mode;
  *  - before each work of a vhost worker, which does not either.
  *
- * What acts for a task without it is harmless: system calls under way, which began
- * before the change; exit (robust list, clear_child_tid), which is one of those or
+ * These act for a task without pkeys_sync(), and need none: system calls that began
+ * before the change; exit (robust list, clear_child_tid), which is a system call or
  * follows signal delivery; signal frames, for which all keys are open; BPF task work
  * and deferred unwinding, which are callbacks of task_work_run().
  *
@@ -115,8 +115,8 @@
  *     The caller sets its own rights under the lock. Without that it could apply
  *     the revocation first, as (C) demands, and set its rights after it.
  *
- * (E) pkey_alloc() of the last user of an mm takes no lock. A task that was the
- *     other one when the number of users was read:
+ * (E) pkey_alloc() takes no lock if the mm has one user. If mm_users were read
+ *     last, another user could exit in between:
  *
  *	pkey_alloc()                         other task
  *	  the map says that 5 is free
@@ -125,7 +125,7 @@
  *	  is the only user of the mm
  *	  the map is what it was: takes 5
  *
- *     So mm_users is read first. While there are others, the lock makes them wait.
+ *     So mm_users is read first. If there are other users, the lock is taken.
  *
  * (F) A key that was freed while pkey_mprotect() attaches it:
  *
@@ -149,15 +149,15 @@ static_assert(PKEY_DISABLE_ACCESS == PKRU_AD_BIT && PKEY_DISABLE_WRITE == PKRU_W
 /* Both rights bits of a key. */
 #define PKRU_BITS_MASK	(PKRU_AD_BIT | PKRU_WD_BIT)
 
-/* Is there any task whose rights another may have changed? Never switched off. */
+/* This key goes on before a task can change the rights of others. It stays on. */
 DEFINE_STATIC_KEY_FALSE(pkeys_broadcast_key);
 EXPORT_SYMBOL_GPL(pkeys_broadcast_key);
 
 static bool pkeys_broadcast_enabled __read_mostly;
 
 /*
- * From now on tasks look for changes of rights. static_key_enabled() is true before all
- * code is patched; the flag says that it is.
+ * Make tasks look for changes of rights. static_key_enabled() is true before all code
+ * is patched; pkeys_broadcast_enabled is true only after that.
  */
 static void pkeys_enable_broadcast(void)
 {
@@ -180,8 +180,8 @@ static noinline bool __pkeys_enable_broadcast_for(struct mm_pkeys *pkeys, int pk
 }
 
 /*
- * Do the same for a call that is refused unless @pkey is allocated: a refused call
- * switches nothing on (G3). Return: false if it is not allocated.
+ * Enable the broadcast, but not for a call that fails because @pkey is not allocated
+ * (G3). Return: false if the broadcast stays off.
  */
 static __always_inline bool pkeys_enable_broadcast_for(struct mm_pkeys *pkeys, int pkey)
 {
@@ -239,7 +239,7 @@ static u32 pkru_changed(struct mm_pkeys *pkeys, u64 since, u32 pkru, u32 keep)
 
 		shift = pkey * PKRU_BITS_PER_PKEY;
 		mask = (change >> 2 & PKRU_BITS_MASK) << shift;
-		/* F6: a key that was re-issued keeps these bits alone; I4: others keep both. */
+		/* F6: bits in @keep stay; I4: so does the other bit, if not re-issued. */
 		if (READ_ONCE(pkeys->reissued[pkey]) > since)
 			mask &= ~keep;
 		if (!(keep & mask))
@@ -297,7 +297,7 @@ static noinline void pkru_apply(struct mm_pkeys *pkeys, u64 epoch)
 	trace_pkey_revoke(pkru_differs(before, after), epoch);
 }
 
-/* Inline, because mostly there is nothing to apply. */
+/* This is inline, because mostly there is nothing to apply. */
 static __always_inline void pkru_sync(struct mm_pkeys *pkeys)
 {
 	/* Pairs with mm_pkeys_change(): the changes are read after this. */
@@ -307,7 +307,7 @@ static __always_inline void pkru_sync(struct mm_pkeys *pkeys)
 		pkru_apply(pkeys, epoch);
 }
 
-/* pkeys_sync(), once some task of the machine has changed rights of others. */
+/* The slow path of pkeys_sync(), used once pkeys_broadcast_key is on. */
 void __pkeys_sync(void)
 {
 	struct mm_struct *mm = current->mm;
@@ -324,8 +324,8 @@ void __pkeys_sync(void)
 EXPORT_SYMBOL_GPL(__pkeys_sync);
 
 /*
- * (B): Apply to a new task what was changed between the copy of its PKRU and now.
- * From here on every change finds it on the task list.
+ * (B): Apply to a new task what was changed since its PKRU was copied. From here on
+ * mm_pkeys_notify() finds it on the task list.
  */
 void __pkeys_sync_new_task(struct task_struct *p, struct mm_pkeys *pkeys)
 {
@@ -343,13 +343,13 @@ void __pkeys_sync_new_task(struct task_struct *p, struct mm_pkeys *pkeys)
 }
 
 /*
- * (G): A signal frame was saved before rights were changed. Its PKRU must not bring
- * the old rights back (contract F6, I4). What the handler has changed in the frame
- * stays: of a key that was re-issued since these bits, of any other key both. A change
- * that comes after this finds the task flagged.
+ * (G): The PKRU of a signal frame must not bring back rights from before a change
+ * (contract F6, I4). Bits that the handler changed in the frame stay, and with them
+ * the other bit of a key that was not re-issued since. A change that is made later
+ * sets TIF_NOTIFY_RESUME, and the task applies it then.
  *
- * A frame with another id is from another history of epochs: older than every
- * change of this one. So is a frame with an epoch that has not been.
+ * A frame with another id, or an epoch later than the last, is from another address
+ * space, and counts as older than every change.
  */
 void __pkeys_restore_sigframe(const struct _fpx_sw_bytes *sw_bytes, struct mm_pkeys *pkeys)
 {
@@ -382,7 +382,7 @@ static int mm_pkeys_flag(struct mm_struct *mm, struct task_struct *group)
 
 	for_each_thread(group, t) {
 		its_mm = READ_ONCE(t->mm);
-		/* A task that exits has none; all others of a group have the same. */
+		/* An exiting task has no mm; the others of a group share one mm. */
 		if (its_mm && its_mm != mm)
 			break;
 		if (!its_mm)
@@ -411,7 +411,7 @@ static void pkey_ipi(void *unused)
  */
 static noinline int mm_pkeys_notify(struct mm_struct *mm)
 {
-	/* The caller's own, which does not go away. */
+	/* The sighand of current does not go away. */
 	struct sighand_struct *sighand = rcu_dereference_protected(current->sighand, true);
 	struct task_struct *group;
 	unsigned long flags;
@@ -425,9 +425,9 @@ static noinline int mm_pkeys_notify(struct mm_struct *mm)
 
 	/*
 	 * No thread joins this group while siglock is held. If the group has as
-	 * many tasks as the mm has users, there are no others. Tasks that exit
-	 * meanwhile, and users that are not tasks, only make it look as if there
-	 * were others: the users are read first. Pairs with mmput().
+	 * many tasks as the mm has users, there are no others. The users are read
+	 * first: tasks that exit meanwhile, and users that are not tasks, only
+	 * make @found less than @users. Pairs with mmput().
 	 */
 	spin_lock_irqsave(&sighand->siglock, flags);
 	users = atomic_read_acquire(&mm->mm_users);
@@ -464,10 +464,10 @@ static noinline int mm_pkeys_notify(struct mm_struct *mm)
 }
 
 /*
- * Is the current task the only one that uses @mm? Then nobody else can join. Whoever
- * holds it from outside, by /proc, process_madvise() or userfaultfd, allocates and frees
- * no key and attaches none. (E): what other users did before they went is seen from here
- * on.
+ * Is the current task the only user of @mm? If so, no other task can join.
+ * A reference through /proc, process_madvise() or userfaultfd does not allocate,
+ * free or attach a key.
+ * (E): what former users did is visible from here on.
  */
 static bool mm_has_one_user(struct mm_struct *mm)
 {
@@ -476,9 +476,9 @@ static bool mm_has_one_user(struct mm_struct *mm)
 
 /*
  * Change the rights of all other tasks to one key. The caller has applied all earlier
- * changes, and has set its own rights: it remembers the epoch before others see it, so
- * that whoever looks at its rights meanwhile does not apply this change to them. Under
- * mm_pkeys.lock, if there are others. Return: how many others were told.
+ * changes and has set its own rights. Its epoch is stored before others see the new one,
+ * so that task_rights_get() does not apply this change to it. If @others, the caller
+ * holds mm_pkeys.lock. Return: the number of other tasks notified.
  */
 static __always_inline int
 mm_pkeys_change(struct mm_struct *mm, struct mm_pkeys *pkeys, bool others, int pkey, u32 mask,
@@ -511,7 +511,7 @@ struct mm_pkeys *mm_pkeys_create(struct mm_struct *mm)
 
 	atomic64_set(&pkeys->map, pkey_map_init().word);
 	mutex_init(&pkeys->lock);
-	/* Not 0, which is in the frames of a process that has no keys. */
+	/* The id is not 0: frames of a process without keys have 0. */
 	pkeys->id = get_random_u32() | 1;
 
 	old = cmpxchg(&mm->context.pkeys, NULL, pkeys);
@@ -527,15 +527,15 @@ static struct mm_pkeys *mm_pkeys_get(struct mm_struct *mm)
 	return mm_pkeys(mm) ?: mm_pkeys_create(mm);
 }
 
-/* The mm is gone, with all its mappings. */
+/* Free the keys of an mm that is gone, with all its mappings. */
 void mm_pkeys_free(struct mm_struct *mm)
 {
 	kfree(mm->context.pkeys);
 }
 
 /*
- * Publish @new, if the map is still *@old, or else read it again into *@old. A full
- * barrier if it succeeds.
+ * Publish @new, if the map is still *@old, or else read it again into *@old. Success
+ * implies a full barrier.
  */
 static bool mm_pkeys_map_change(struct mm_pkeys *pkeys, union pkey_map *old, union pkey_map new)
 {
@@ -557,7 +557,7 @@ int __vma_pkey_pin(struct vm_area_struct *vma, int pkey)
 
 	mmap_assert_write_locked(vma->vm_mm);
 	do {
-		/* It is pinned already for an earlier mapping of the same call. */
+		/* An earlier mapping of the same call may have pinned it already. */
 		if (!pkey_map_attachable(map, pkey) && pkey != map.exec_only &&
 		    !(map.word & pkey_pin(pkey)))
 			return -EINVAL;
@@ -580,7 +580,7 @@ void __mm_pkeys_unpin(struct mm_pkeys *pkeys)
 
 /*
  * vm.pkey_reuse_mapped: may pkey_alloc() hand out a key that mappings still
- * carry, when there is no other (contract F3)? Read without a lock.
+ * carry, when there is no other (contract F3)? It is read without a lock.
  */
 static int sysctl_pkey_reuse_mapped __read_mostly = 1;
 
@@ -663,18 +663,18 @@ static __always_inline int mm_pkey_take(struct mm_pkeys *pkeys, enum pkey_use us
 }
 
 /*
- * Take a key and set the rights to it: in scope process those of all tasks (I5);
- * otherwise the caller's, and of a clean key all other tasks lose theirs (F4).
- * A key that was never used needs no change (F5). To a key that mappings carry
- * others keep their rights (F3). A key that is only pinned may be taken as the last
- * resort, and counts as clean here: the counts alone decide. Under mm_pkeys.lock,
- * if there are others.
+ * Take a key and set the rights to it: in scope process those of all tasks (I5),
+ * otherwise those of the caller. In the latter case all other tasks lose their rights to
+ * a clean key (F4), and keep those to a key that mappings carry (F3); a key that was never
+ * used needs no change (F5). The counts alone decide: a key that is pinned but not
+ * counted, which may be taken as the last resort, is clean here. If @others, the caller
+ * holds mm_pkeys.lock.
  */
 static __always_inline int mm_pkey_issue(struct mm_struct *mm, struct mm_pkeys *pkeys,
 					 bool others, enum pkey_use use, u32 access_rights)
 {
 	enum pkey_origin origin;
-	int pkey, told;
+	int pkey, notified;
 
 	/* (C) */
 	pkru_sync(pkeys);
@@ -687,16 +687,16 @@ static __always_inline int mm_pkey_issue(struct mm_struct *mm, struct mm_pkeys *
 	pkru_set_rights(pkey, access_rights);
 	WRITE_ONCE(pkeys->issues, pkeys->issues + 1);
 	WRITE_ONCE(pkeys->issued[pkey], pkeys->issues);
-	/* Before the epoch: sigreturn reads it when it has seen that. */
+	/* Write this before the epoch: sigreturn reads the epoch, then this. */
 	if (origin == PKEY_CLEAN)
 		WRITE_ONCE(pkeys->reissued[pkey], pkeys->epoch + 1);
 	if (use == PKEY_USE_USER && arch_pkey_scope() == PR_PKEY_SCOPE_PROCESS) {
-		told = mm_pkeys_change(mm, pkeys, others, pkey, PKRU_BITS_MASK, access_rights);
-		trace_pkey_set_rights(pkey, access_rights, pkeys->epoch, told);
+		notified = mm_pkeys_change(mm, pkeys, others, pkey, PKRU_BITS_MASK, access_rights);
+		trace_pkey_set_rights(pkey, access_rights, pkeys->epoch, notified);
 	} else if (origin == PKEY_CLEAN) {
-		told = mm_pkeys_change(mm, pkeys, others, pkey, PKRU_AD_BIT, PKRU_AD_BIT);
+		notified = mm_pkeys_change(mm, pkeys, others, pkey, PKRU_AD_BIT, PKRU_AD_BIT);
 		if (others)
-			trace_pkey_reissue(pkey, pkeys->epoch, told);
+			trace_pkey_reissue(pkey, pkeys->epoch, notified);
 	}
 
 	trace_pkey_alloc(pkey, origin, use);
@@ -744,7 +744,7 @@ int arch_pkey_alloc(unsigned long access_rights)
 }
 
 /**
- * arch_pkey_free() - Give a key of the current process back
+ * arch_pkey_free() - Free a key of the current process
  * @pkey: Any number.
  *
  * Context: Process context, no lock needed: of two tasks that free the same key
@@ -785,7 +785,7 @@ int arch_pkey_set_rights(unsigned long pkey, unsigned long access_rights)
 {
 	struct mm_struct *mm = current->mm;
 	struct mm_pkeys *pkeys = mm_pkeys(mm);
-	int told, ret = -EINVAL;
+	int notified, ret = -EINVAL;
 
 	if (!pkeys || pkey >= PKEY_MAP_KEYS || !pkeys_enable_broadcast_for(pkeys, pkey))
 		return -EINVAL;
@@ -794,9 +794,9 @@ int arch_pkey_set_rights(unsigned long pkey, unsigned long access_rights)
 	if (pkey_map_owned(pkeys_map(pkeys), pkey)) {
 		pkru_sync(pkeys);
 		pkru_set_rights(pkey, access_rights);
-		told = mm_pkeys_change(mm, pkeys, !mm_has_one_user(mm), pkey, PKRU_BITS_MASK,
-				       access_rights);
-		trace_pkey_set_rights(pkey, access_rights, pkeys->epoch, told);
+		notified = mm_pkeys_change(mm, pkeys, !mm_has_one_user(mm), pkey, PKRU_BITS_MASK,
+					   access_rights);
+		trace_pkey_set_rights(pkey, access_rights, pkeys->epoch, notified);
 		ret = 0;
 	}
 	mutex_unlock(&pkeys->lock);
@@ -804,7 +804,7 @@ int arch_pkey_set_rights(unsigned long pkey, unsigned long access_rights)
 }
 
 /**
- * arch_pkey_set_scope() - Whose rights shall pkey_alloc() set? (contract I5)
+ * arch_pkey_set_scope() - Choose in which tasks pkey_alloc() sets rights (contract I5)
  * @scope: PR_PKEY_SCOPE_THREAD or PR_PKEY_SCOPE_PROCESS.
  *
  * Context: Process context, no lock needed. The scope is a flag of the mm.
@@ -831,7 +831,7 @@ int arch_pkey_scope(void)
 		PR_PKEY_SCOPE_PROCESS : PR_PKEY_SCOPE_THREAD;
 }
 
-/* execve() gains privileges: the new program decides for itself (contract I6). */
+/* An execve() that gains privileges resets the scope to thread (contract I6). */
 void pkeys_secure_exec(struct mm_struct *mm)
 {
 	mm_flags_clear(MMF_PKEY_SCOPE_PROCESS, mm);
@@ -850,7 +850,7 @@ int __vma_pkey_move(struct vm_area_struct *vma, struct mm_struct *mm)
 }
 
 /**
- * __mm_pkeys_dup() - fork(): the child gets the keys of its parent (contract E1)
+ * __mm_pkeys_dup() - Copy the keys of the parent to the child at fork() (contract E1)
  * @oldmm: The parent's address space, which has keys.
  * @mm: The child's, new: nobody else can see it. Its mappings have been counted
  *	as they were moved.
@@ -989,8 +989,8 @@ static const char *pkey_state_name(union pkey_map map, int pkey, int mappings)
 }
 
 /*
- * The rights of a task, pending changes applied. Filled while the task stands still, so
- * that a change of its own is not applied to it.
+ * The rights of a task, pending changes applied. The task does not run while they are
+ * read: otherwise a change that it makes itself could be applied to it.
  */
 struct task_rights {
 	struct task_struct *task;
@@ -1006,13 +1006,13 @@ static void task_rights_fill(struct task_rights *rights, u64 epoch, u32 pkru)
 {
 	struct thread_struct *thread = &rights->task->thread;
 
-	/* It has exited, or executes another program. The reader was let in for @mm. */
+	/* The task has exited or has another mm: the reader has no access to that. */
 	if (READ_ONCE(rights->task->mm) != rights->mm) {
 		rights->err = -ESRCH;
 		return;
 	}
 
-	/* In a moment it has other rights, see pkeys_begin_sigreturn(). */
+	/* sigreturn is changing PKRU, see pkeys_begin_sigreturn(). */
 	if (READ_ONCE(thread->pkey_sigreturn))
 		return;
 
@@ -1024,7 +1024,7 @@ static void task_rights_fill(struct task_rights *rights, u64 epoch, u32 pkru)
 	rights->err = 0;
 }
 
-/* On the processor where the task ran a moment ago. */
+/* This runs on the processor where the task ran a moment ago. */
 static void task_rights_running(void *info)
 {
 	struct task_rights *rights = info;
@@ -1046,8 +1046,8 @@ static int task_rights_not_running(struct task_struct *t, void *info)
 
 /*
  * Find out the rights with which a task executes its next instruction in user mode,
- * changes that are pending applied (contract K1). Fails with ESRCH if the task has left
- * the address space.
+ * changes that are pending applied (contract K1). Return: 0, or -ESRCH if the task has
+ * left the address space.
  */
 static int task_rights_get(struct task_rights *rights)
 {
@@ -1133,8 +1133,8 @@ out:
  * @pid: Not used.
  * @task: A task of the process.
  *
- * One line for each key that is or was in use. "mapped" is a key that was freed
- * and that mappings still carry, "clean" one that none carries. What is shown of
+ * There is one line for each key that is or was in use. "mapped" is a key that was
+ * freed and that mappings still carry, "clean" one that none carries. The lines of
  * different keys may be of slightly different moments.
  *
  * Context: Process context, no lock needed.
@@ -1156,7 +1156,7 @@ int proc_pid_pkeys(struct seq_file *m, struct pid_namespace *ns, struct pid *pid
  *
  * The file has two columns more than /proc/PID/pkeys: the rights with which the thread
  * executes its next instruction in user mode, and whether the thread is older than
- * the issue of the key, so that it was not there when the key was handed out.
+ * the issue of the key, that is, existed when the key was handed out.
  *
  * Context: Process context, no lock needed.
  * Return: As proc_pid_pkeys(); -ESRCH also if @task executes another program meanwhile.
@@ -1168,7 +1168,7 @@ int proc_tid_pkeys(struct seq_file *m, struct pid_namespace *ns, struct pid *pid
 }
 
 /**
- * pkeys_trace_violation() - An access was denied by a protection key (contract K2)
+ * pkeys_trace_violation() - Trace an access that a protection key denied (contract K2)
  * @vma: The mapping. Its key may have changed since the access.
  * @address: Where the access was.
  *
@@ -1187,8 +1187,8 @@ void pkeys_trace_violation(struct vm_area_struct *vma, unsigned long address)
 /*
  * The value of PKRU after execve() and at the start of a signal handler:
  * access disabled for each key but key 0, so that a thread cannot reach memory
- * whose key somebody else allocates later. Written by the boot parameter and
- * the debugfs file, read without a lock through pkru_get_init_value().
+ * whose key somebody else allocates later. The boot parameter and the debugfs
+ * file write it; pkru_get_init_value() reads it without a lock.
  */
 u32 init_pkru_value = 0x55555554;
 

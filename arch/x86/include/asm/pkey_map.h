@@ -122,8 +122,8 @@ static inline bool pkey_map_attachable(union pkey_map map, int pkey)
  * @mapped: One bit a key: mappings carry it. Bits of allocated keys do not matter.
  * @reuse_mapped: Take a mapped key when there is no other (contract F3).
  *
- * A key that no mapping carries comes first, never used or clean alike, then, if
- * at all, a mapped one (contract F2); among equals the lowest number (A6).
+ * Choose the lowest key that no mapping carries, never used or clean (contract F2, A6).
+ * If there is none and @reuse_mapped is set, choose the lowest free key (F3).
  *
  * Return: The key, 1 to 15, or -ENOSPC (contract A4).
  */
@@ -173,7 +173,7 @@ static inline union pkey_map pkey_map_take(union pkey_map map, int pkey, enum pk
 }
 
 /**
- * pkey_map_free() - Take a key back
+ * pkey_map_free() - Free a key
  * @map: State of the keys.
  * @pkey: A key that pkey_map_owned() is true for.
  *

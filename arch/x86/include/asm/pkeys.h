@@ -26,27 +26,27 @@ struct seq_file;
 /**
  * struct mm_pkeys - All that an address space needs for its protection keys
  *
- * Made by the first pkey_alloc() or execute-only mapping, or by fork() if the
- * parent has one; freed with the address space. mm->context.pkeys points to it,
- * set once by cmpxchg().
+ * The first pkey_alloc() or execute-only mapping makes it, or fork() if the
+ * parent has one. It is freed with the address space. mm->context.pkeys points to
+ * it, and is set once, by cmpxchg().
  *
- * @map: A union pkey_map. Changed atomically, by any task that uses the mm. A key
+ * @map: A union pkey_map. Any task that uses the mm changes it, atomically. A key
  *	is taken under @lock. @pinned in it changes under mmap_lock held for writing.
- * @mappings: How many mappings carry each key. Changed atomically: under mmap_lock
+ * @mappings: How many mappings carry each key. They change atomically: under mmap_lock
  *	held for writing, or where nobody else sees the mapping yet or any more.
  *	Entry 0 is not used.
  * @lock: Held to take a key or to change the rights of all tasks; pkey_alloc() does
- *	without it while the mm has but one user. Nests inside mmap_lock; RCU and
- *	siglock nest inside it. Protects all that follows; readers need no lock.
+ *	without it while the mm has but one user. It nests inside mmap_lock; RCU and
+ *	siglock nest inside it. It protects all that follows; readers need no lock.
  * @epoch: How many changes of rights were broadcast.
  * @change: For each key the last such change: its epoch and what it did, see
- *	pkey_change(). Written before @epoch.
+ *	pkey_change(). It is written before @epoch.
  * @reissued: For each key the epoch in which it was last handed out as clean.
- *	Written before @epoch.
+ *	It is written before @epoch.
  * @issues: How often a key was handed out.
  * @issued: For each key the value of @issues when it was last handed out.
- * @id: A random number that tells this history of epochs from others. Signal
- *	frames carry it; a child has its parent's, with the epochs.
+ * @id: A random number that identifies the address space that counts the epochs.
+ *	Signal frames carry it; fork() copies it, with the epochs.
  */
 struct mm_pkeys {
 	atomic64_t	map;
@@ -92,13 +92,13 @@ struct mm_pkeys *mm_pkeys_create(struct mm_struct *mm);
 int __mm_pkeys_dup(struct mm_struct *oldmm, struct mm_struct *mm);
 void mm_pkeys_free(struct mm_struct *mm);
 
-/* fork(): the child gets the keys of its parent (contract E1). */
+/* Copy the keys of the parent to the child at fork() (contract E1). */
 static inline int mm_pkeys_dup(struct mm_struct *oldmm, struct mm_struct *mm)
 {
 	return mm_pkeys(oldmm) ? __mm_pkeys_dup(oldmm, mm) : 0;
 }
 
-/* May user space attach the key? For do_mprotect_pkey(), under mmap_lock (contract C1). */
+/* May user space attach the key? do_mprotect_pkey() asks, under mmap_lock (contract C1). */
 static inline bool mm_pkey_is_allocated(struct mm_struct *mm, int pkey)
 {
 	struct mm_pkeys *pkeys = mm_pkeys(mm);
@@ -131,7 +131,7 @@ static inline void mm_pkeys_check(struct mm_struct *mm)
  * page tables, so it pins the keys concerned until the TLBs are flushed.
  */
 
-/* Count a mapping in, under the key that its vm_flags say. */
+/* Account a mapping to the key in its vm_flags. */
 static inline void vma_pkey_account(struct vm_area_struct *vma)
 {
 	int pkey = vma_pkey(vma);
@@ -140,7 +140,7 @@ static inline void vma_pkey_account(struct vm_area_struct *vma)
 		atomic_inc(&vma->vm_mm->context.pkeys->mappings[pkey]);
 }
 
-/* Count a mapping out. Its page table entries are gone from all TLBs. */
+/* Unaccount a mapping. Its page table entries are gone from all TLBs. */
 static inline void vma_pkey_unaccount(struct vm_area_struct *vma)
 {
 	int pkey = vma_pkey(vma);
@@ -160,7 +160,7 @@ int __vma_pkey_move(struct vm_area_struct *vma, struct mm_struct *mm);
  * @vma: The copy, from vm_area_dup(), counted in its old mm.
  * @mm: The child's, which nobody else sees yet.
  *
- * Sets vma->vm_mm, and moves the count of the key.
+ * Set vma->vm_mm, and move the count of the key.
  *
  * Context: mmap_lock of both address spaces held for writing.
  * Return: 0, or -ENOMEM; then @vma is as it was.
@@ -178,19 +178,19 @@ int __vma_pkey_pin(struct vm_area_struct *vma, int pkey);
 
 #define vma_pkey_pin vma_pkey_pin
 /**
- * vma_pkey_pin() - mprotect() is about to change a mapping: pin the keys concerned
+ * vma_pkey_pin() - Pin the old and the new key of a mapping, for mprotect()
  * @vma: The mapping, of which all or a part changes.
  * @newflags: Its vm_flags afterwards.
  * @pkey: The key that pkey_mprotect() attaches, -1 for mprotect().
  *
  * Checking that @pkey is allocated and pinning it are one atomic step (contract
  * C3): a key that is freed before is refused; one that is freed later is not handed
- * out as clean until mm_pkeys_unpin(). Pins also the key that @vma loses: page tables
- * and TLBs have it until then. A call that is refused earlier has pinned nothing.
+ * out as clean until mm_pkeys_unpin(). The key that @vma loses is pinned also: page
+ * tables and TLBs have it until then. A call that is refused earlier has pinned nothing.
  *
  * Context: Process context, mmap_lock held for writing.
- * Return: 0, or -EINVAL if @pkey has been freed since mm_pkey_is_allocated(). Then
- * no mapping has changed: once pinned, a key is not refused to the next mapping.
+ * Return: 0, or -EINVAL if @pkey has been freed since mm_pkey_is_allocated(). Only the
+ * first mapping of a call can fail so: the key stays pinned for the others.
  */
 static inline int vma_pkey_pin(struct vm_area_struct *vma, vm_flags_t newflags, int pkey)
 {
@@ -202,7 +202,7 @@ static inline int vma_pkey_pin(struct vm_area_struct *vma, vm_flags_t newflags, 
 
 void __mm_pkeys_unpin(struct mm_pkeys *pkeys);
 
-/* The mprotect() that pinned keys is done, and the TLBs are flushed. */
+/* Unpin all keys, after the mprotect() that pinned them has flushed the TLBs. */
 static inline void mm_pkeys_unpin(struct mm_struct *mm)
 {
 	struct mm_pkeys *pkeys = mm_pkeys(mm);
@@ -249,10 +249,10 @@ static __always_inline void pkeys_sync(void)
 void __pkeys_sync_new_task(struct task_struct *p, struct mm_pkeys *pkeys);
 
 /**
- * pkeys_sync_new_task() - A new task has been added to the task list
+ * pkeys_sync_new_task() - Apply changes of rights to a task new on the task list
  * @p: The task. It does not run yet.
  *
- * Case (B) of arch/x86/mm/pkeys.c.
+ * This is case (B) of arch/x86/mm/pkeys.c.
  *
  * Context: tasklist_lock held for writing, and siglock.
  */
@@ -277,7 +277,7 @@ static inline void pkeys_flush_thread(void)
 	current->thread.pkey_issues = 0;
 }
 
-/* A signal frame is made: say in it how old the rights are that it holds. */
+/* Stamp a signal frame with PKRU, the address space and the epoch. */
 static inline void pkeys_save_sigframe(struct _fpx_sw_bytes *sw_bytes, u32 pkru)
 {
 	struct mm_pkeys *pkeys = mm_pkeys(current->mm);
@@ -309,7 +309,7 @@ void __pkeys_restore_sigframe(const struct _fpx_sw_bytes *sw_bytes,
 			      struct mm_pkeys *pkeys);
 
 /**
- * pkeys_restore_sigframe() - sigreturn has loaded PKRU from a signal frame
+ * pkeys_restore_sigframe() - Apply later changes to the PKRU that sigreturn has loaded
  * @sw_bytes: What the frame says about that PKRU.
  *
  * Context: The current task, fpregs_lock() held since PKRU was loaded.
@@ -396,7 +396,7 @@ static inline u32 pkey_open_default(void)
 }
 
 /**
- * pkey_restore_default() - Give key 0 the rights back that it had
+ * pkey_restore_default() - Restore the rights to key 0
  * @rights: From pkey_open_default().
  *
  * Rights to other keys, which may have changed meanwhile, stay as they are.

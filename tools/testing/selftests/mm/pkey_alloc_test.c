@@ -13,7 +13,7 @@
 #include "../kselftest_harness.h"
 #include "pkey_util.h"
 
-/* A bit that no argument of pkey_alloc() knows, for combinations. */
+/* A bit that is undefined in both arguments of pkey_alloc(), for combinations. */
 #define UNKNOWN_BIT	((pkey_arg_t)1 << 5)
 
 #define HIGHEST_BIT	((pkey_arg_t)1 << (PKEY_ARG_BITS - 1))
@@ -119,7 +119,7 @@ FIXTURE_TEARDOWN(alloc)
 {
 }
 
-/* A1: a refused call takes no key and makes none a used one. */
+/* A1: a refused call takes no key and marks none as used. */
 TEST_F(alloc, refused_takes_no_key)
 {
 	int i;
@@ -152,7 +152,7 @@ TEST(alloc_is_always_safe_to_call)
 	}
 }
 
-/* A3: a process can hold 15 keys at once. None comes twice, and 0 never comes. */
+/* A3: a process can hold 15 keys at once. None is returned twice, and 0 never. */
 TEST_F(alloc, gives_15_keys_at_once)
 {
 	unsigned int mask = 0;
@@ -183,7 +183,7 @@ TEST_F(alloc, gives_14_keys_beside_execute_only)
 	EXPECT_EQ(ENOSPC, errno);
 }
 
-/* A4: when all keys are taken each call gives ENOSPC, for all rights. */
+/* A4: when all keys are taken each call fails with ENOSPC, for all rights. */
 TEST_F(alloc, full_gives_enospc)
 {
 	pkey_arg_t rights;
@@ -495,7 +495,7 @@ TEST_F(free, rejects_freed)
 	EXPECT_EQ(PKEY_MASK_DEFAULT, pkey_attachable_mask());
 }
 
-/* B1: key 0 cannot be freed, and pkey_alloc() never gives it. */
+/* B1: key 0 cannot be freed, and pkey_alloc() never returns it. */
 TEST_F(free, rejects_key_0)
 {
 	EXPECT_EQ(-1, sys_pkey_free(0));

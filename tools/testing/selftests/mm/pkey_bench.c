@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What the protection key system calls cost, and what they add to other calls.
+ * This program measures protection key system calls and what they add to other calls.
  *
  *	pkey_bench counted	calls on one processor, in counts of the time
  *				stamp counter
@@ -150,7 +150,7 @@ static void print_count_of(const char *name, int of, uint64_t count)
 	print_count(of_name, count);
 }
 
-/* From now on no key is one that was never used. */
+/* Allocate and free every key, so that none is one that was never used. */
 static void use_all_keys(void)
 {
 	long pkeys[NR_KEYS];
@@ -186,7 +186,7 @@ static inline void map_cycle(void)
 		die("mmap, pkey_alloc, pkey_mprotect, munmap or pkey_free");
 }
 
-/* One mapping more or less for each page, since neighbours differ. */
+/* Add about one mapping for each page: neighbours differ in protection. */
 static void add_mappings(int n)
 {
 	char *p = map(n * PAGE, MAP_NORESERVE);
@@ -249,9 +249,9 @@ static void count_signal(const char *name)
 }
 
 /*
- * Whether a new task runs at once or after its creator has gone to sleep is the
- * scheduler's choice, and costs some percent. First come, first served leaves it
- * none. Needs root; without, the counts of new tasks vary.
+ * The scheduler chooses whether a new task runs before its creator goes on. That moves
+ * the counts by some percent. SCHED_FIFO fixes the order; it needs root. Without it the
+ * counts of new tasks vary.
  */
 static void run_in_order(bool on)
 {
@@ -414,7 +414,7 @@ static void crowd_end(struct crowd *crowd)
 
 static const int crowds[NR_CROWDS] = { 1, 2, 8, 32, 128 };
 
-/* The count that each thread adds, from the two largest crowds; rounded up. */
+/* Print the count that each thread adds, from the two largest crowds; rounded up. */
 static void print_slope(const char *name, const uint64_t *counts)
 {
 	int threads = crowds[NR_CROWDS - 1] - crowds[NR_CROWDS - 2];
@@ -424,12 +424,12 @@ static void print_slope(const char *name, const uint64_t *counts)
 }
 
 /*
- * An alloc that re-issues the key, and the free before it, in a process with that
- * many more threads; and a change of their rights, 0 where the kernel has none.
+ * Count a free and the alloc that re-issues the key, in a process with that many more
+ * threads. Count a change of their rights; print 0 if the kernel has no such call.
  *
- * The walk over the threads is what a re-issue beside them adds to one of a lone
- * task. All of it but the mutex and the call of the other processors runs with
- * interrupts off, so this is an upper bound of that time.
+ * The walk over the threads is the difference between a re-issue beside them and one
+ * of a lone task. It runs with interrupts off, except for the mutex and the call of the
+ * other processors, so the difference is an upper bound of that time.
  */
 static void count_broadcasts(void)
 {
@@ -484,7 +484,7 @@ static void counted(void)
 	print_count("thread", LEAST(FEW_SAMPLES, thread_and_join()));
 	run_in_order(false);
 	count_with_mappings();
-	/* Last: threads that were joined may still be on their way out. */
+	/* This must be last: threads that were joined may still be exiting. */
 	count_broadcasts();
 }
 
@@ -513,7 +513,7 @@ static void print_quantiles(const char *name, uint64_t *samples, int n)
 
 static int busy_end, busy_rounds;
 
-/* What a busy program does: maps memory, uses it, unmaps it. */
+/* Map memory, use it and unmap it, as a busy program does. */
 static void *busy(void *unused)
 {
 	while (!LOAD(busy_end)) {
@@ -561,9 +561,9 @@ static inline void do_op(enum op op, long pkey)
 }
 
 /*
- * Broadcasts, and what is compared to them, in turns: what else the machine does
- * meanwhile is alike for all. The turns are long enough that what one call leaves
- * to the next does not reach the medians.
+ * Measure broadcasts and the calls that they are compared to in turns, so that other
+ * load of the machine affects all alike. The turns are so long that the effect of one
+ * call on the next does not reach the medians.
  */
 static void clock_broadcasts(const char *beside, int threads)
 {
@@ -597,9 +597,9 @@ static void clock_broadcasts(const char *beside, int threads)
 }
 
 /*
- * Keys that were never used need no broadcast. There are so few of them that
- * each address space gives but NR_KEYS samples; children of this one, which
- * have not used any, give the others.
+ * Keys that were never used need no broadcast. An address space has only NR_KEYS of
+ * them, one for each sample. The other samples are taken in children of this process,
+ * which have not used any key.
  */
 static void clock_first_use(const char *name, int rounds, bool beside_busy)
 {
@@ -658,12 +658,12 @@ static void clocked(void)
 	STORE(busy_end, 1);
 	pthread_join(thread, NULL);
 
-	/* Only now: a process that did not register pays less for a switch. */
+	/* Register this late: switches of a registered process cost more. */
 	if (call(__NR_membarrier, MEMBARRIER_REGISTER, 0, 0, 0))
 		die("membarrier");
 	for (spin = 0; spin < 2; spin++) {
 		for (i = 0; i < NR_CROWDS; i++) {
-			/* More spinning threads than processors show the scheduler. */
+			/* More spinning threads than processors measure the scheduler. */
 			if (spin && crowds[i] >= sysconf(_SC_NPROCESSORS_ONLN))
 				continue;
 			crowd_start(&crowd, crowds[i], spin);

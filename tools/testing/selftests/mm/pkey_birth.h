@@ -86,14 +86,14 @@ static inline int birth_run(void *arg)
 	return 0;
 }
 
-/* In its own copy of the memory: the keys are what they were at the fork. */
+/* Run in the child of fork(): its keys are what they were at the fork. */
 static inline void birth_run_forked(struct birth *birth)
 {
 	birth->task->pkru = rdpkru();
 	birth->task->after_call = !!sys_pkey_free(MARK);
 }
 
-/* Creates a task and waits until it is gone. */
+/* Create a task and wait until it is gone. */
 static inline bool birth_create(struct birth *birth, enum birth_kind kind)
 {
 	const int thread_flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND |
@@ -122,7 +122,7 @@ static inline bool birth_create(struct birth *birth, enum birth_kind kind)
 	return false;
 }
 
-/* Round number @round, from 1: the creator has @pkru, and the call is made with @rights. */
+/* Run round @round, from 1: the creator has @pkru, and the call is made with @rights. */
 static inline bool birth_round(struct birth *birth, enum birth_kind kind, unsigned int round,
 			       uint32_t pkru, unsigned int rights)
 {

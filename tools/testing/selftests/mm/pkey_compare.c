@@ -20,13 +20,13 @@
  *  - "unpatched": where this kernel would take a key that mappings carry and the
  *    patched one would not, the program first allocates the keys that the patched
  *    kernel passes over, makes the call, and frees them again. Each of these
- *    allocations has to give the lowest free key.
+ *    allocations has to return the lowest free key.
  *  - A key that was freed, is clean and is allocated again is taken from the other
  *    threads, and from the signal frames of all threads (F4, F6). "patched": they
  *    must have lost access to it. "unpatched": their rights must be what they were.
  *    Then the program sets the same rights on both.
  *  - "unpatched": pkey_free(0) has to succeed, and the next pkey_alloc() has to
- *    give 0. The log says EINVAL (B1). PR_PKEY has to be EINVAL, and the program
+ *    return 0. The log says EINVAL (B1). PR_PKEY has to be EINVAL, and the program
  *    does what the call does on a patched kernel (I2).
  *
  * "planted" is as "patched", and logs a difference that is not there: after a
@@ -158,7 +158,7 @@ static bool keep[CHUNK_OPS];
 /*
  * The state of the address space as the program has changed it; fork() copies it.
  * @exec_key: The execute-only key, 0 while there is none.
- * @attached: The keys that some mapping may carry; smaps has the last word.
+ * @attached: The keys that some mapping may carry; smaps shows which are mapped.
  */
 static struct {
 	uint16_t allocated;
@@ -222,7 +222,7 @@ static uint64_t mix(uint64_t x)
 	return x ^ (x >> 31);
 }
 
-/* Of the operation that runs; operations run one at a time. */
+/* For the operation that runs; operations run one at a time. */
 static uint64_t random_state;
 
 static uint32_t pick(uint32_t n)
@@ -254,7 +254,7 @@ static void __attribute__((format(printf, 1, 2))) say(const char *format, ...)
 	chunk_log->len += n;
 }
 
-/* Starts a line of its own: that of the operation is not complete yet. */
+/* Start a new line: the line of the operation is not complete yet. */
 #define surprise(_format, ...)						\
 do {									\
 	chunk_log->surprises++;						\
@@ -280,7 +280,7 @@ static bool in_arena(const void *addr)
 	return (uintptr_t)addr >= ARENA && (uintptr_t)addr < ARENA_END;
 }
 
-/* Offsets in the arena, so that they are easy to read. */
+/* Return the offset in the arena, which is easier to read than the address. */
 static unsigned long offset(const void *addr)
 {
 	return (uintptr_t)addr - ARENA;
@@ -317,13 +317,13 @@ static void read_smaps(void)
 	smaps[len] = '\0';
 }
 
-/* These depend on when the kernel looks at its lists of pages. */
+/* These lines depend on when the kernel scans its lists of pages. */
 static bool varies(const char *line)
 {
 	return !strncmp(line, "LazyFree:", 9) || !strncmp(line, "Referenced:", 11);
 }
 
-/* A hash of what smaps says; the text too if that is wanted. */
+/* Log a hash of smaps; if @verbose, log the text too. */
 static void say_smaps(void)
 {
 	uint64_t sum = hash("", 0);
@@ -366,7 +366,7 @@ static void say_smaps(void)
 	say(" %d mappings %016llx", vmas, (unsigned long long)sum);
 }
 
-/* The keys that mappings carry. */
+/* Return the keys that mappings carry. */
 static uint16_t mapped_keys(void)
 {
 	static const char name[] = "\nProtectionKey:";
@@ -405,8 +405,8 @@ static uint32_t changed(uint32_t pkru, const struct change *change)
 }
 
 /*
- * The calling thread's PKRU is what it was, apart from the changes, and has them on
- * the patched kernel. Afterwards it has them on both.
+ * Check the calling thread's PKRU: it has the pending changes on the patched kernel and
+ * is unchanged on the other one. Then make the changes on both.
  */
 static void settle(void)
 {
@@ -430,7 +430,7 @@ static void settle(void)
 	memset(change, 0, sizeof(*change));
 }
 
-/* Starts a job on another thread and waits for its end. */
+/* Start a job on another thread and wait for its end. */
 static void hand_over(int thread, enum job job, int index)
 {
 	struct thread *other = &threads[thread];
@@ -506,7 +506,7 @@ static struct choice choose(bool exec_only)
 	return choice;
 }
 
-/* Makes the unpatched kernel take what the patched one takes. PKRU changes. */
+/* Make the unpatched kernel take the key that the patched one takes. PKRU changes. */
 static void hold_passed_over(const struct choice *choice)
 {
 	uint16_t left = patched ? 0 : choice->passed_over;
@@ -550,8 +550,8 @@ static void taken(const struct choice *choice)
 }
 
 /*
- * Around a call that may take a key for execute-only memory. While it runs no bit of
- * a free key is set in PKRU, so that the bit that it sets tells which key it took.
+ * This is for a call that may take a key for execute-only memory. While it runs no bit
+ * of a free key is set in PKRU: the bit that the call sets shows which key it took.
  */
 struct exec_only {
 	struct choice choice;
@@ -788,7 +788,7 @@ static struct range good_range(void)
 	return range;
 }
 
-/* A range that may be wrong: not aligned, empty, or the end of the address space. */
+/* Return a range that may be wrong: not aligned, empty, or to the address space's end. */
 static struct range any_range(void)
 {
 	struct range range = good_range();
@@ -810,7 +810,7 @@ static struct range any_range(void)
 	return range;
 }
 
-/* Gives a range as any_range() does, for calls that do not end at the first hole. */
+/* Return a range as any_range() does, for calls that do not end at the first hole. */
 static struct range near_range(void)
 {
 	struct range range = any_range();
@@ -831,7 +831,7 @@ static void say_address(const void *addr)
 		say(" = outside");
 }
 
-/* Some mapping may be one that grows down. */
+/* A mapping may exist that grows down. */
 static bool grows_down;
 
 static void op_mmap(void)
@@ -981,7 +981,7 @@ static void op_pkey_mprotect(void)
 	say_result(ret);
 }
 
-/* For the difference that "planted" makes: MADV_DONTNEED has succeeded. */
+/* MADV_DONTNEED has succeeded; "planted" logs its difference only then. */
 static bool dontneed;
 
 static void op_madvise(void)
@@ -1072,7 +1072,7 @@ static void op_copy(void)
 
 	if (range.len > sizeof(buffer))
 		range.len = sizeof(buffer);
-	/* The kernel warns of access to what is below such a mapping, by another process. */
+	/* The kernel warns if another process accesses memory below such a mapping. */
 	switch (pick(grows_down ? 2 : 3)) {
 	case 0:
 		ret = pread(memfd, range.addr, range.len, 0);
@@ -1095,9 +1095,9 @@ static void op_copy(void)
 /* -------- accesses that may fault -------- */
 
 /*
- * access_read(), access_write() and access_exec() give the byte read, 0 or 1 if the
- * access went well. The handler makes those that fault go on at access_failed, which
- * gives -1. access_exec() executes one instruction with the trap flag set.
+ * access_read(), access_write() and access_exec() return the byte read, 0 or 1 if the
+ * access succeeds. If it faults, the handler continues at access_failed, which returns
+ * -1. access_exec() executes one instruction with the trap flag set.
  */
 #ifdef __x86_64__
 asm(".pushsection .text\n"
@@ -1158,7 +1158,7 @@ static void on_fault(int sig, siginfo_t *info, void *ucontext)
 
 	if (ip != access_read_insn && ip != access_write_insn &&
 	    !(try.exec && ip == try.addr)) {
-		/* Happens again on return, and is deadly then. */
+		/* The access faults again on return, and kills. */
 		say("\nMODEL signal %d code %d at %p, address %p\n", sig, info->si_code, ip,
 		    info->si_addr);
 		signal(sig, SIG_DFL);
@@ -1172,9 +1172,9 @@ static void on_fault(int sig, siginfo_t *info, void *ucontext)
 }
 
 /*
- * The first trap is that of the jump to the instruction, the second is after it. That one
- * returns from access_exec() itself: if the instruction was "ret", the frame of the signal
- * is where its return address was.
+ * The first trap comes after the jump to the instruction, the second after the instruction.
+ * The handler then returns from access_exec() itself: if the instruction was "ret", the
+ * signal frame has overwritten the return address.
  */
 static void on_trap(int sig, siginfo_t *info, void *ucontext)
 {
@@ -1230,7 +1230,7 @@ static void run_op(int index);
 /* Where the sequence ends for the process or the handler that runs. */
 static int ops_end;
 
-/* How many operations an operation takes along. */
+/* How many operations belong to this one. */
 static int pick_inner(int index)
 {
 	const int n = 1 + pick(16), left = ops_end - index - 1;
@@ -1298,7 +1298,7 @@ static void op_thread(void)
 	say("thread %d", i);
 }
 
-/* The next operations run in a child; gives their number. */
+/* Run the next operations in a child. Return their number. */
 static int op_fork(int index)
 {
 	int n = pick_inner(index), status = 0, i;
@@ -1335,7 +1335,7 @@ static void on_signal(int sig)
 	settle();
 }
 
-/* The next operations run in a signal handler; gives their number. */
+/* Run the next operations in a signal handler. Return their number. */
 static int op_signal(int index)
 {
 	struct thread *self = &threads[me];
@@ -1385,7 +1385,7 @@ enum kind {
 	OP_THREAD, OP_FORK, OP_SIGNAL, OP_SMAPS, NR_KINDS,
 };
 
-/* How often, of TOTAL_WEIGHT. */
+/* How often each kind is chosen, relative to the sum of all. */
 static const int weights[NR_KINDS] = {
 	[OP_MMAP] = 12, [OP_MUNMAP] = 5, [OP_MREMAP] = 5, [OP_MPROTECT] = 8,
 	[OP_PKEY_MPROTECT] = 16, [OP_MADVISE] = 7, [OP_LOCK] = 2, [OP_OTHER] = 2,
@@ -1412,7 +1412,7 @@ static enum kind random_kind(void)
 /* How many operations after this one have run as part of it. */
 static int inner_ops;
 
-/* One operation, on the thread that is to run it. */
+/* Run one operation on the calling thread. */
 static void run_op(int index)
 {
 	struct thread *self = &threads[me];
@@ -1449,7 +1449,7 @@ static void run_op(int index)
 	inner_ops = inner;
 }
 
-/* Each on a thread that is not waiting for another, or on this one. */
+/* Run each operation on a thread that does not wait for another, or on this one. */
 static void run_ops(int from, int to)
 {
 	const int outer_end = ops_end;
@@ -1479,7 +1479,7 @@ static void catch(int sig, void (*handler)(int, siginfo_t *, void *))
 	sigaction(sig, &action, NULL);
 }
 
-/* The process of one chunk. */
+/* Run one chunk, in the child that run_chunk() forked. */
 static void chunk_process(void)
 {
 	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
@@ -1487,7 +1487,7 @@ static void chunk_process(void)
 	int i;
 
 	alarm(CHUNK_SECONDS);
-	/* Nothing of what the run so far has done is known here. */
+	/* This process has only key 0 and has used no other. */
 	keys.allocated = keys.used = 1;
 	memfd = syscall(SYS_memfd_create, "pkey_compare", 0);
 	scratchfd = syscall(SYS_memfd_create, "pkey_compare", 0);
@@ -1518,7 +1518,7 @@ static void chunk_process(void)
 	_exit(0);
 }
 
-/* The last resort (F3) is allowed or not for a whole chunk. */
+/* Allow or forbid the last resort (F3) for a whole chunk. */
 static void set_reuse_mapped(bool on)
 {
 	static const char name[] = "/proc/sys/vm/pkey_reuse_mapped";
@@ -1639,7 +1639,7 @@ static void serve(uint64_t seed, const char *directory)
 	}
 }
 
-/* Stops kernel threads that change mappings at a time of their own. */
+/* Stop kernel threads that change mappings at a time of their own. */
 static void quiet_kernel(void)
 {
 	pkey_write_file("/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs",

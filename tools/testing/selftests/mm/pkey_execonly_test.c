@@ -13,7 +13,7 @@
 #include "../kselftest_harness.h"
 #include "pkey_util.h"
 
-/* A file whose first page is pkey_code, or -1. */
+/* Return a descriptor of a file whose first page is pkey_code, or -1. */
 static int code_file(void)
 {
 	const size_t size = pkey_page_size();
@@ -31,7 +31,7 @@ static int code_file(void)
 	return -1;
 }
 
-/* Maps pkey_code by one mmap(), with no mprotect() after it, or gives NULL. */
+/* Map pkey_code by one mmap(), with no mprotect() after it. Return NULL on failure. */
 static void *map_code_file(int prot, int flags)
 {
 	void *code;
@@ -46,7 +46,7 @@ static void *map_code_file(int prot, int flags)
 	return code;
 }
 
-/* Can the kernel read a byte at @addr for this process? Otherwise errno. */
+/* Can the kernel read a byte at @addr for this process? If not, errno is set. */
 static bool kernel_can_read(const void *addr)
 {
 	int fds[2], err;
@@ -70,7 +70,7 @@ FIXTURE(execonly)
 
 FIXTURE_VARIANT(execonly)
 {
-	/* How the memory became execute-only: by mmap(), or 0 for mprotect(). */
+	/* The flags if mmap() made the memory execute-only; 0 if mprotect() did. */
 	int mmap_flags;
 };
 

@@ -2,10 +2,10 @@
 /*
  * Tests of protection keys on x86 when memory runs out: of all allocations that
  * a call makes the first fails, then the second, and so on until it makes no
- * more. A call that fails gives the right error and has changed nothing: neither
- * mappings nor what is in them, neither keys nor rights. It succeeds when it is
+ * more. A call that fails returns the right error and has changed nothing: neither
+ * mappings nor their contents, neither keys nor rights. It succeeds when it is
  * made again. After each call the mappings that the kernel counts for each key
- * are those that there are, and no key is mapped when they are gone.
+ * are those that exist, and no key counts as mapped when they are unmapped.
  *
  * An allocation fails whose number is written to /proc/self/fail-nth, which
  * takes CONFIG_FAILSLAB, CONFIG_FAIL_PAGE_ALLOC and settings in debugfs.
@@ -18,8 +18,8 @@
 #include "pkey_util.h"
 
 /*
- * The C library is not to register a restartable sequence: the kernel kills a task
- * with SIGSEGV when it finds no memory to write to it.
+ * The C library must not register memory for restartable sequences: the kernel kills a
+ * task with SIGSEGV if an allocation fails when it writes there.
  */
 #define TUNABLES	"GLIBC_TUNABLES"
 #define NO_RSEQ		"glibc.pthread.rseq=0"
@@ -27,7 +27,7 @@
 /* The argument that makes this program look at itself after execve(). */
 #define REPORT_ARG	"--after-execve"
 
-/* Where nothing else is: neither the heap nor what mmap() chooses, in any ABI. */
+/* Nothing else is mapped here in any ABI: neither the heap nor what mmap() chooses. */
 #define WINDOW		((char *)0x60000000)
 
 /* The window is looked at in units: of pages, or of huge pages. */
@@ -96,7 +96,7 @@ static void restore_knobs(void)
 			pkey_write_file(knobs[i].path, knobs[i].saved);
 }
 
-/* Gives the reason if there can be no test here. */
+/* Return the reason if no test can run here, otherwise NULL. */
 static const char *set_up(void)
 {
 	if (!pku_enabled())
@@ -115,7 +115,7 @@ static struct {
 	bool hit;
 } injection;
 
-/* Lets the allocation with this number fail, from 1; none if it is 0. */
+/* Make allocation number @nth fail, counted from 1; 0 means none. */
 static bool arm(unsigned int nth)
 {
 	char text[16];
@@ -128,7 +128,7 @@ static bool arm(unsigned int nth)
 	return write(injection.fd, text, len) == len;
 }
 
-/* Ends it, if that has not been done, and tells whether an allocation failed. */
+/* End the injection if that has not been done. Return whether an allocation failed. */
 static bool disarm(void)
 {
 	char text[16] = "";
@@ -158,7 +158,7 @@ struct state {
 	uint32_t pkru;
 };
 
-/* For each key: how many mappings carry it, as the kernel counts them. */
+/* Read for each key how many mappings carry it, as the kernel counts them. */
 static bool read_counts(unsigned int *counts)
 {
 	unsigned int pkey, nr;
@@ -177,7 +177,7 @@ static bool read_counts(unsigned int *counts)
 	return true;
 }
 
-/* Are they those that smaps shows? */
+/* Are the counts of the kernel those that smaps shows? */
 static bool counts_agree(const struct pkey_vma *vmas, int nr)
 {
 	unsigned int counted[PKEY_NR], found[PKEY_NR] = {};
@@ -217,7 +217,7 @@ static void look_at_unit(struct unit *unit, char *addr, const struct pkey_vma *v
 	}
 }
 
-/* Looks at everything; tells whether the counts agree with what was found. */
+/* Read the whole state. Return whether the counts agree with the mappings found. */
 static bool look(struct state *state)
 {
 	static struct pkey_vma vmas[MAX_VMAS];
@@ -255,7 +255,7 @@ static bool same_state(const struct state *a, const struct state *b)
 	return same_keys(a, b);
 }
 
-/* Some units are as they were before, all others as they are afterwards. */
+/* Is each unit as it was before or as it is afterwards? */
 static bool partly_changed(const struct state *state, const struct state *before,
 			   const struct state *after)
 {
@@ -313,18 +313,18 @@ FIXTURE_VARIANT(fault)
 	int flags;
 	/* A call that fails does so with this error; ENOMEM if it is 0. */
 	int error;
-	/* Or with this one. */
+	/* Another error that is allowed. */
 	int other_error;
 	/* A call that fails may have changed some of its mappings. */
 	bool partial;
 	/*
-	 * One that fails may have unmapped what it was to replace, one that succeeds
-	 * may have left what it was to unmap.
+	 * A call that fails may have unmapped what it was to replace. A call that
+	 * succeeds may have left what it was to unmap.
 	 */
 	bool loose;
-	/* It gets along without memory. */
+	/* The call succeeds although an allocation fails. */
 	bool succeeds;
-	/* One that succeeds may have got no key for execute-only memory. */
+	/* A call that succeeds may have no key for execute-only memory. */
 	bool may_lack_key;
 	bool huge;
 };
@@ -396,7 +396,7 @@ static bool prepare_tagged_shared(void)
 	return prepare_shared() && !sys_pkey_mprotect(WINDOW, NR_UNITS * unit_size, RW, 1);
 }
 
-/* Three mappings, with key 1, without, with key 2. */
+/* Make three mappings, with key 1, without, with key 2. */
 static bool prepare_striped(void)
 {
 	return prepare_plain() && !sys_pkey_mprotect(unit_at(0), 2 * unit_size, RW, 1) &&
@@ -414,13 +414,13 @@ static bool prepare_exec_only(void)
 	return prepare_plain() && !sys_mprotect(WINDOW, NR_UNITS * unit_size, PROT_EXEC);
 }
 
-/* All keys were used, 5 is clean. */
+/* Use all keys and free key 5, which is then clean. */
 static bool prepare_clean_key(void)
 {
 	return pkey_take_all(NULL) == PKEY_MAX && !sys_pkey_free(5);
 }
 
-/* All keys were used, only 5 is free, and a mapping carries it. */
+/* Use all keys and free key 5 while a mapping carries it. */
 static bool prepare_mapped_key(void)
 {
 	return pkey_take_all(NULL) == PKEY_MAX &&
@@ -464,7 +464,7 @@ static int call_move(const struct _fixture_variant_fault *variant)
 		      unit_at(TARGET)) == MAP_FAILED ? -1 : 0;
 }
 
-/* To @nr units. */
+/* Resize the mapping to @nr units. */
 static int call_resize(const struct _fixture_variant_fault *variant)
 {
 	return mremap(WINDOW, NR_UNITS * unit_size, variant->nr * unit_size,
@@ -488,7 +488,7 @@ static int call_read_pkeys(const struct _fixture_variant_fault *variant)
 	return pkey_read_file("/proc/self/pkeys", text, sizeof(text)) ? 0 : -1;
 }
 
-/* Has the other process found nothing wrong? */
+/* Return 0 if the other process found nothing wrong. */
 static int child_result(pid_t pid)
 {
 	if (pkey_wait_for(pid)) {
@@ -633,7 +633,7 @@ FAULT(mlock_middle, .prepare = prepare_tagged, .call = call_mlock, .first = 2, .
 FIXTURE_VARIANT_ADD(fault, read_proc_pkeys) {
 	.prepare = prepare_tagged,
 	.call = call_read_pkeys,
-	/* From open(). */
+	/* The error is from open(). */
 	.other_error = ENOENT,
 };
 
@@ -676,8 +676,8 @@ static bool good_success(const FIXTURE_VARIANT(fault) * variant, const struct st
 }
 
 /*
- * Without the mappings no key is mapped any more: freed, all are handed out in order,
- * while one that is mapped would come last.
+ * Without the mappings no key is mapped any more. After pkey_free() all are handed out in
+ * order; a key that is still mapped would come last.
  */
 static bool keys_are_clean(void)
 {
@@ -694,7 +694,7 @@ static bool keys_are_clean(void)
 	return nr > 0;
 }
 
-/* One process, one call, of whose allocations the one with this number fails. */
+/* Make one call in one process: of its allocations the one with this number fails. */
 static void try_call(struct __test_metadata *const _metadata,
 		     const FIXTURE_VARIANT(fault) * variant, unsigned int nth)
 {
@@ -767,7 +767,7 @@ TEST_F_TIMEOUT(fault, each_allocation, TIMEOUT)
 	EXPECT_EQ(!variant->succeeds, shared->failures > 0);
 }
 
-/* A task that has rights to all keys and says when it has none to one of them. */
+/* A task that has rights to all keys and reports its PKRU when it is asked. */
 struct watcher {
 	uint32_t pkru;
 	unsigned int answered;
@@ -776,7 +776,7 @@ struct watcher {
 static unsigned int asked;
 static int sleepers_pipe[2];
 
-/* Runs in user mode all the time. */
+/* Run in user mode all the time. */
 static int watch_running(void *arg)
 {
 	struct watcher *watcher = arg;
@@ -797,7 +797,7 @@ static void *watch_running_thread(void *arg)
 	return NULL;
 }
 
-/* Sleeps in a system call until it is asked. */
+/* Sleep in a system call until asked. */
 static void *watch_sleeping_thread(void *arg)
 {
 	struct watcher *watcher = arg;
@@ -832,7 +832,7 @@ static void ask(struct watcher *watchers, unsigned int question)
 			sched_yield();
 }
 
-/* F4: pkey_alloc() takes the rights of the others, whatever fails meanwhile. */
+/* F4: pkey_alloc() revokes the rights of the others, whatever fails meanwhile. */
 static void try_reissue(struct __test_metadata *const _metadata, unsigned int nth)
 {
 	static char stack[STACK_SIZE];
@@ -872,7 +872,7 @@ static void try_reissue(struct __test_metadata *const _metadata, unsigned int nt
 	EXPECT_TRUE(look(&state));
 }
 
-/* E3, from the program that execve() has started, or has not. */
+/* E3: check the program that execve() has started. Return its exit status. */
 static int report(const char *init_pkru)
 {
 	struct state state;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Tests of tools/mm/pkey.h, the header for programs: rights to keys as restartable
- * sequences (F7) and without, opening and closing, mapping, siglongjmp(), and what is
- * left of all that where there are no keys.
+ * sequences (F7) and without, opening and closing, mapping, siglongjmp(), and what the
+ * functions do where there are no keys.
  */
 #define _GNU_SOURCE
 #include <limits.h>
@@ -23,7 +23,7 @@
 
 #define NO_RSEQ		"needs a C library that registers threads for rseq"
 
-/* For what threads and signal handlers share. */
+/* Read a variable that threads and signal handlers share. */
 static int load(const int *value)
 {
 	return __atomic_load_n(value, __ATOMIC_SEQ_CST);
@@ -34,7 +34,7 @@ static void store(int *value, int new)
 	__atomic_store_n(value, new, __ATOMIC_SEQ_CST);
 }
 
-/* Memory with a key; NULL if there is none. */
+/* Map memory with a key. Return NULL on failure. */
 static void *map_with_key(void *addr, size_t size, int flags, int pkey)
 {
 	void *map = pkey_mmap_with_key(addr, size, RW, flags | MAP_ANONYMOUS, -1, 0, pkey);
@@ -59,7 +59,7 @@ TEST(constants)
 TEST(supported_as_cpuid_tells)
 {
 	EXPECT_EQ(pku_enabled(), pkey_supported());
-	/* The second call answers from memory. */
+	/* The second call returns the stored result. */
 	EXPECT_EQ(pku_enabled(), pkey_supported());
 }
 
@@ -194,7 +194,7 @@ static struct rseq_area *rseq_area(void)
 	return (struct rseq_area *)(thread + __rseq_offset);
 }
 
-/* With which size the C library has registered it depends on its version. */
+/* Unregister rseq. The size that the C library has registered depends on its version. */
 static bool unregister_rseq(void)
 {
 	unsigned int size;
@@ -208,7 +208,7 @@ static bool unregister_rseq(void)
 /* The same tests for threads with and without rseq. */
 FIXTURE(rights)
 {
-	/* The first is open, the others are what the patterns of PKRU make them. */
+	/* This key is open; the patterns of PKRU set the rights to the others. */
 	int pkey;
 };
 
@@ -310,7 +310,7 @@ TEST_F(rights, pairs_nest)
 	pkey_close(5, outer);
 	EXPECT_EQ(PKEY_DISABLE_ACCESS, pkey_rights_get(5));
 
-	/* The inner pair needs less than there is. */
+	/* The inner pair needs fewer rights than the thread has. */
 	outer = pkey_open(5, 0);
 	inner = pkey_open(5, PKEY_DISABLE_WRITE);
 	EXPECT_EQ(0, pkey_rights_get(5));
@@ -320,7 +320,7 @@ TEST_F(rights, pairs_nest)
 	EXPECT_EQ(PKEY_DISABLE_ACCESS, pkey_rights_get(5));
 }
 
-/* Rights that went between open and close do not come back. */
+/* Rights that were taken away between open and close do not come back. */
 TEST_F(rights, close_gives_no_rights)
 {
 	int before;
@@ -371,7 +371,7 @@ static void jump_back(int sig)
 	pkey_siglongjmp(&jump, sig);
 }
 
-/* A signal handler has the initial rights; who jumps out of it has those from before. */
+/* A signal handler has the initial rights; pkey_siglongjmp() restores the old ones. */
 TEST_F(rights, siglongjmp)
 {
 	static size_t i;
@@ -417,7 +417,7 @@ static unsigned char *commit_of(const struct rseq_descriptor *descriptor)
 #define INT3		0xcc
 #define WRPKRU_BYTE	0x0f
 
-/* Makes the commit of each copy of the sequence raise SIGTRAP, or as it was. */
+/* Write the first byte of each commit: INT3 traps, WRPKRU_BYTE restores it. */
 static int write_commits(unsigned char byte)
 {
 	const size_t size = pkey_page_size();
@@ -438,7 +438,7 @@ static int write_commits(unsigned char byte)
 	return nr;
 }
 
-/* Where a signal frame has PKRU, and the word that tells which state it has. */
+/* Return the address of PKRU in a signal frame; @features gets that of its state bits. */
 static uint32_t *frame_pkru(ucontext_t *context, uint64_t **features)
 {
 	char *area = (char *)context->uc_mcontext.fpregs + FX_OFFSET;
@@ -449,7 +449,7 @@ static uint32_t *frame_pkru(ucontext_t *context, uint64_t **features)
 
 static int interrupted_key, nr_interrupts;
 
-/* Does what another thread can do between two instructions: closes a key of this one. */
+/* Close a key of this thread, as another thread can between two instructions. */
 static void change_rights_in_frame(int sig, siginfo_t *info, void *context)
 {
 	uint64_t *features;
@@ -463,7 +463,7 @@ static void change_rights_in_frame(int sig, siginfo_t *info, void *context)
 	*pkru = pkru_with_rights(*pkru, load(&interrupted_key), PKEY_DISABLE_ACCESS);
 }
 
-/* F7: between RDPKRU and WRPKRU another key is closed, and stays so. */
+/* F7: another key that is closed between RDPKRU and WRPKRU stays closed. */
 TEST(sequence_restarts)
 {
 	const struct sigaction action = {
@@ -494,7 +494,7 @@ TEST(sequence_restarts)
 					   pkey, PKEY_DISABLE_ACCESS), rdpkru());
 	}
 
-	/* The same key: pkey_close() looks again, and gives nothing. */
+	/* The key is the same: pkey_close() reads PKRU again, and gives no rights. */
 	store(&interrupted_key, 5);
 	wrpkru(0);
 	store(&nr_interrupts, 0);
@@ -578,7 +578,7 @@ static bool take_rights(void)
 	       sys_pkey_alloc(0, PKEY_DISABLE_ACCESS) == hammer.taken;
 }
 
-/* Ends when it is told to be ready for round -1. */
+/* Take the rights away once in each round. End at round -1. */
 static void *take_rights_again_and_again(void *arg)
 {
 	int wait, round = 1;
@@ -589,7 +589,7 @@ static void *take_rights_again_and_again(void *arg)
 				return NULL;
 			sched_yield();
 		}
-		/* At another place of the victim's loop each time. */
+		/* Hit another place of the victim's loop each time. */
 		for (wait = round * 37 % 1000; wait > 0; wait--)
 			asm volatile("");
 		if (!take_rights())
@@ -632,7 +632,7 @@ TEST_F(hammer, rights_do_not_come_back)
 		SKIP(return, "the race did not happen: too few rounds");
 }
 
-/* Memory that is mapped with a key: has it at once, with the protection that was asked. */
+/* Memory that is mapped with a key has it at once, and the protection asked for. */
 TEST(mmap_with_key)
 {
 	const size_t size = pkey_page_size();
@@ -674,7 +674,7 @@ TEST(mmap_with_wrong_key)
 static void *watched;
 static int watch_end, nr_seen;
 
-/* Reads by a system call, which fails where the key is closed or nothing is mapped. */
+/* Read by a system call, which fails where the key is closed or nothing is mapped. */
 static void *watch(void *arg)
 {
 	int fds[2], i;
@@ -682,7 +682,7 @@ static void *watch(void *arg)
 
 	if (pipe(fds))
 		return NULL;
-	/* No rights, whatever init_pkru= says. */
+	/* This thread has no rights, whatever init_pkru= says. */
 	wrpkru(PKRU_INIT);
 	store(&watch_end, 0);
 	while (!load(&watch_end)) {
@@ -715,7 +715,7 @@ TEST(mmap_with_key_has_no_window)
 	while (load(&watch_end))
 		sched_yield();
 
-	/* Rights of the thread that is older: none. */
+	/* The older thread has no rights to this key. */
 	pkey = sys_pkey_alloc(0, 0);
 	ASSERT_LT(0, pkey);
 	for (round = 0; round < ROUNDS && time(NULL) < end; round++) {
@@ -728,7 +728,7 @@ TEST(mmap_with_key_has_no_window)
 	EXPECT_EQ(0, nr_seen);
 }
 
-/* Without keys, and with them, the scope is the thread's until it is changed. */
+/* With keys and without them, the scope is the thread until it is changed. */
 TEST(scope)
 {
 	int scope = pkey_scope_get();

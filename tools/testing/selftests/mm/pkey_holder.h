@@ -46,7 +46,7 @@ enum doing {
 	PAUSE,
 };
 
-/* One of these keeps it from going on. */
+/* One of these keeps a holder from going on. */
 enum held {
 	NOT_HELD,
 	STOPPED,
@@ -84,7 +84,7 @@ struct holder {
 
 static unsigned int handled;
 
-/* Runs in holders too: must not use the thread-local errno. */
+/* This runs in holders too: it must not use the thread-local errno. */
 static inline void count_signal(int sig)
 {
 	ADD(handled, 1);
@@ -180,7 +180,7 @@ static inline void *holder_thread(void *arg)
 	return NULL;
 }
 
-/* Starts a task that shares memory and is no thread. Gives its number, or -1. */
+/* Start a task that shares memory and is no thread. Return its number, or -1. */
 static inline pid_t start_process(int (*fn)(void *arg), void *arg, int flags)
 {
 	return pkey_clone(fn, arg, CLONE_VM | flags | SIGCHLD);
@@ -206,7 +206,7 @@ static inline bool holder_stop(struct holder *holder)
 	return false;
 }
 
-/* Returns when the holder sleeps in its system call, if it makes one, or has ended. */
+/* Return when the holder sleeps in its system call, if it makes one, or has ended. */
 static inline void holder_wait_until_asleep(const struct holder *holder)
 {
 	char state;
@@ -220,7 +220,7 @@ static inline void holder_wait_until_asleep(const struct holder *holder)
 	} while (state != 'S' && state != 'Z' && state != '?');
 }
 
-/* Starts a holder and returns when it does what it is to do. */
+/* Start a holder and return when it does what it is to do. */
 static inline bool holder_start(struct holder *holder)
 {
 	const struct sigaction action = { .sa_handler = count_signal };
@@ -276,7 +276,7 @@ static inline void holder_wake(struct holder *holder)
 			SIGUSR1);
 }
 
-/* Tells the holder to go on, and returns when it has ended. */
+/* Tell the holder to go on, and return when it has ended. */
 static inline bool holder_finish(struct holder *holder)
 {
 	bool done;
@@ -308,7 +308,7 @@ static inline int holder_expected_result(const struct holder *holder)
 	}
 }
 
-/* Gets ready for the next round with the same holder. */
+/* Prepare the next round with the same holder. */
 static inline void holder_reset(struct holder *holder, uint32_t pkru)
 {
 	holder->pkru = pkru;
@@ -319,7 +319,7 @@ static inline void holder_reset(struct holder *holder, uint32_t pkru)
 	holder->seen_later = 0;
 }
 
-/* One of many: kinds of tasks in turn. */
+/* Choose the kind of holder @i of many, each kind in turn. */
 static inline void holder_choose_kind(struct holder *holder, int i)
 {
 	static const enum doing doing[] = { READ, FUTEX, POLL, SPIN, PAUSE };
@@ -353,7 +353,7 @@ static inline int team_run(void *arg)
 	return 0;
 }
 
-/* Starts a team, and returns its number when its holder runs; -1 if there is none. */
+/* Start a team, and return its number when its holder runs; -1 if there is none. */
 static inline pid_t team_start(struct team *team)
 {
 	pid_t pid = start_process(team_run, team, 0);
@@ -374,7 +374,7 @@ static inline void team_finish(struct team *team)
 	pkey_set_and_wake(&team->end, 1);
 }
 
-/* Reads the report that a child writes to the pipe @fds. The child is to end with 0. */
+/* Read the report that a child writes to the pipe @fds. The child is to end with 0. */
 static inline bool read_report(pid_t pid, int *fds, void *report, size_t size)
 {
 	bool done;
@@ -418,7 +418,7 @@ static inline void *exit_endlessly(void *arg)
  */
 static struct {
 	pthread_t thread;
-	/* The call, and its argument. It gives false if it fails. */
+	/* The call, and its argument. It returns false if it fails. */
 	bool (*call)(unsigned int rights);
 	unsigned int rights;
 	unsigned int begin;
@@ -452,7 +452,7 @@ static inline bool endless_hit(unsigned int begin)
 	return (int)(LOAD(endless.end) - begin) > 0;
 }
 
-/* Gives how many calls failed. */
+/* Stop the thread. Return how many calls failed. */
 static inline int endless_stop(void)
 {
 	STORE(endless.stop, true);

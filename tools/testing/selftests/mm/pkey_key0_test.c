@@ -18,7 +18,7 @@
 #define NR_PREEMPTIONS	20
 #define NR_SIGNALS	20
 
-/* In memory that has key 0 in the parent and, but for the signals, another in the child. */
+/* The child attaches another key to this page. The page of signals keeps key 0. */
 struct loop {
 	unsigned int running;
 	unsigned int stop;
@@ -28,8 +28,8 @@ static struct loop *loop;
 static unsigned int *signals;
 
 /*
- * Is rseq memory registered for this thread? If the C library has not done it, this
- * does. The kernel writes the number of the processor to it after each preemption.
+ * Is rseq memory registered for this thread? If the C library has registered none, this
+ * function does. The kernel writes the number of the processor to it after each preemption.
  */
 static bool rseq_is_registered(void)
 {
@@ -48,7 +48,7 @@ static bool run_on_cpu_0(void)
 	return !sched_setaffinity(0, sizeof(cpus), &cpus);
 }
 
-/* Spins with @pkru until somebody says stop. Gives PKRU as it is after that. */
+/* Spin with @pkru until loop->stop is set. Return PKRU as it is after that. */
 static uint32_t loop_with_pkru(uint32_t pkru)
 {
 	const uint32_t saved = rdpkru();
@@ -102,7 +102,7 @@ FIXTURE(key0)
 
 FIXTURE_VARIANT(key0)
 {
-	/* The rights to key 0 that the thread gives up. */
+	/* The rights to key 0 that the thread disables. */
 	unsigned int rights;
 };
 
@@ -122,7 +122,7 @@ FIXTURE_SETUP(key0)
 	signals = pkey_map_shared(pkey_page_size());
 	ASSERT_TRUE(loop && signals);
 
-	/* Somebody who wants the same processor. */
+	/* This process runs on the same processor all the time. */
 	self->hog = fork();
 	ASSERT_LE(0, self->hog);
 	if (!self->hog) {
@@ -153,7 +153,7 @@ static void loop_in_child(struct __test_metadata *_metadata, unsigned int rights
 	EXPECT_EQ(pkru, loop_with_pkru(pkru));
 }
 
-/* Has the child begun, and does it live? */
+/* Wait until the child has begun. Return false if it has died. */
 static bool wait_for_loop(pid_t pid)
 {
 	while (!LOAD(loop->running))
@@ -162,7 +162,7 @@ static bool wait_for_loop(pid_t pid)
 	return true;
 }
 
-/* Waits until the child has been preempted again, or has died. */
+/* Wait until the child has been preempted again, or has died. */
 static void wait_for_preemption(pid_t pid)
 {
 	const long begin = preemptions(pid);

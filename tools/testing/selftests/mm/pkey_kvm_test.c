@@ -53,17 +53,17 @@
 
 /* GUEST_DATA, which the guest and the test share. */
 struct guest_data {
-	/* Counts the turns of the guest's loop. */
+	/* The number of turns of the guest's loop. */
 	uint32_t turns;
-	/* Set by the test: the guest is to leave. */
+	/* The test sets this to make the guest leave. */
 	uint32_t leave;
 	/* PKRU as the guest finds it at the end. */
 	uint32_t pkru;
 };
 
 /*
- * The guest: EBX says whether it uses protection keys. It sets PKRU to GUEST_PKRU, turns
- * until it is told to leave, stores PKRU, and leaves by writing to an I/O port.
+ * The guest uses protection keys if EBX is not 0. It sets PKRU to GUEST_PKRU, loops until
+ * data.leave is set, stores PKRU, and leaves by writing to an I/O port.
  */
 static const unsigned char guest_code[] = {
 	/*	xorl %ecx, %ecx; xorl %edx, %edx */
@@ -138,7 +138,7 @@ FIXTURE_VARIANT_ADD(kvm, guest_without_keys)
 	.guest_uses_keys = false,
 };
 
-/* Gives the guest all that KVM supports. Returns: whether protection keys are among it. */
+/* Enable all CPUID features of KVM. Return whether protection keys are among them. */
 static bool set_cpuid(int kvm, int vcpu)
 {
 	struct kvm_cpuid2 *cpuid;
@@ -160,7 +160,7 @@ static bool set_cpuid(int kvm, int vcpu)
 	return has_pku;
 }
 
-/* 64-bit mode, with one page of 2 MiB that maps linear to equal physical addresses. */
+/* Set 64-bit mode, with one page of 2 MiB whose linear addresses are the physical ones. */
 static bool set_long_mode(int vcpu, char *memory, bool guest_uses_keys)
 {
 	const struct kvm_segment code = {
@@ -226,7 +226,7 @@ FIXTURE_SETUP(kvm)
 		SKIP(return, "needs a KVM that offers protection keys to guests (nested paging)");
 	ASSERT_TRUE(set_long_mode(self->vcpu, self->memory, variant->guest_uses_keys));
 
-	/* All keys are taken, so that the next pkey_alloc() gives the one that is freed. */
+	/* All keys are taken, so that the next pkey_alloc() returns the one that is freed. */
 	self->nr_keys = pkey_take_all(self->keys);
 	ASSERT_LT(0, self->nr_keys);
 	for (i = 0; i < self->nr_keys; i++)
@@ -241,7 +241,7 @@ FIXTURE_TEARDOWN(kvm)
 		sys_pkey_free(self->keys[i]);
 }
 
-/* Starts the guest in a thread of its own and returns when it runs. */
+/* Start the guest in a thread of its own and return when it runs. */
 static bool start_guest(struct vcpu_thread *vcpu, struct guest_data *data,
 			bool guest_uses_keys)
 {
@@ -261,7 +261,7 @@ static bool start_guest(struct vcpu_thread *vcpu, struct guest_data *data,
 	return true;
 }
 
-/* Lets the guest run on for a moment, then leave; returns when its thread has ended. */
+/* Let the guest run on for a moment, then leave. Return when its thread has ended. */
 static bool end_guest(struct vcpu_thread *vcpu, struct guest_data *data)
 {
 	uint32_t turns = LOAD(data->turns);
@@ -272,7 +272,7 @@ static bool end_guest(struct vcpu_thread *vcpu, struct guest_data *data)
 	return !pthread_join(vcpu->thread, NULL);
 }
 
-/* How the thread may end: by the guest's write to the port, with PKRU as it was. */
+/* The thread must end by the guest's write to the port, with the guest's PKRU unchanged. */
 #define ASSERT_GUEST_LEFT(_vcpu)						\
 	do {									\
 		ASSERT_EQ(0, (_vcpu).error)					\

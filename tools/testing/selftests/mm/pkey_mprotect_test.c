@@ -31,7 +31,7 @@ static const int never_a_key[] = {
 };
 
 /*
- * Writes down how the mappings of a range look, in pages from its start:
+ * Write the mappings of a range as text, in pages from its start:
  * "0-2 rw-p 0; 2-3 r--p 1; ".
  */
 static void describe(const void *start, size_t pages, char *text, size_t size)
@@ -59,7 +59,7 @@ do {										\
 	EXPECT_STREQ(_text, _looks);						\
 } while (0)
 
-/* Writable memory with key 0 that merges with no other mapping. */
+/* Map writable memory with key 0 that merges with no other mapping. */
 static char *map_arena(void)
 {
 	const size_t size = pkey_page_size();
@@ -76,7 +76,7 @@ static char *map_arena(void)
 	return arena;
 }
 
-/* A page with a key of its own, that the caller has all rights to. */
+/* Map a page with a key of its own, to which the caller has all rights. */
 static char *map_with_key(int *pkey)
 {
 	char *page;
@@ -308,7 +308,7 @@ FIXTURE_VARIANT(same_as_mprotect)
 	pkey_arg_t len;
 	int prot;
 	int err;
-	/* The result comes before the key is looked at. */
+	/* The call returns before it checks the key. */
 	bool before_key;
 	/* Page 6 is a read-only file, mapped shared. */
 	bool file;
@@ -476,7 +476,7 @@ TEST_F(memory, grows_down_like_mprotect)
 
 	pkey = sys_pkey_alloc(0, 0);
 	ASSERT_LE(1, pkey);
-	/* Room below it for the gap that the kernel wants there. */
+	/* Leave room below it for the gap that the kernel requires there. */
 	around = pkey_map(1024, PROT_NONE);
 	ASSERT_TRUE(!!around);
 	ASSERT_EQ(0, munmap(around, 1024 * size));
@@ -589,7 +589,7 @@ ACCESS(all_not_populated, .rights = 0, .reads = true, .writes = true);
 ACCESS(no_write_not_populated, .rights = PKEY_DISABLE_WRITE, .reads = true);
 ACCESS(none_not_populated, .rights = PKEY_DISABLE_ACCESS);
 
-/* The rights come from pkey_alloc(): they are what it is for. */
+/* pkey_alloc() sets the rights of the variant. */
 FIXTURE_SETUP(access)
 {
 	if (!pku_enabled())
@@ -892,7 +892,7 @@ TEST_F(memory, shared_memory_two_mappings)
 	EXPECT_EQ(0, pkey_of(second));
 }
 
-/* Is all of a range refused, or all of it open? Looks at each 256th KiB. */
+/* Is all of a range refused, or all of it open? Test one byte in 256 KiB. */
 static bool all_refused(char *start, size_t len, int pkey)
 {
 	size_t pos;
@@ -913,7 +913,7 @@ static bool all_open(char *start, size_t len)
 	return true;
 }
 
-/* Two transparent huge pages, or NULL if the kernel does not give them. */
+/* Map two transparent huge pages. Return NULL if the kernel does not allocate them. */
 static char *map_thp(void)
 {
 	struct pkey_vma vma;
@@ -994,7 +994,7 @@ TEST_F(memory, hugetlb)
 	EXPECT_TRUE(all_open(huge + HUGE_SIZE, HUGE_SIZE));
 	EXPECT_EQ(pkey, pkey_of(huge));
 
-	/* Parts of them are what mprotect() refuses, too. */
+	/* mprotect() refuses a part of a huge page, too. */
 	EXPECT_EQ(-1, sys_mprotect(huge, pkey_page_size(), PROT_READ));
 	EXPECT_EQ(EINVAL, errno);
 	EXPECT_EQ(-1, sys_pkey_mprotect(huge, pkey_page_size(), PROT_READ, pkey));

@@ -139,7 +139,7 @@ TEST_F(nohw, pkey_mprotect_checks_range_before_key)
 		EXPECT_EQ(-1, sys_pkey_mprotect(page, wraps, PROT_NONE, some_pkeys[i]));
 		/* The sum of 32-bit arguments does not wrap. */
 		EXPECT_EQ(PKEY_ARG_BITS == 64 ? ENOMEM : EINVAL, errno);
-		/* The key is judged before the mappings are looked at. */
+		/* The key is checked before the mappings. */
 		EXPECT_EQ(-1, sys_pkey_mprotect(NULL, size, PROT_NONE, some_pkeys[i]));
 		EXPECT_EQ(EINVAL, errno);
 	}

@@ -19,7 +19,7 @@
 #define PR_PKEY_SCOPE_PROCESS	1
 #endif
 
-/* The system call instruction itself; gives -errno. */
+/* Execute the system call instruction itself; return -errno on failure. */
 static inline int pkey_raw_prctl(pkey_arg_t arg2, pkey_arg_t arg3, pkey_arg_t arg4,
 				 pkey_arg_t arg5)
 {
@@ -71,7 +71,7 @@ static inline int pkey_get_scope(void)
 	return sys_pkey_prctl(PR_PKEY_GET_SCOPE, 0, 0, 0);
 }
 
-/* For processes that share memory: they do not outlive a test that fails. */
+/* Let a process that shares memory be killed when its parent ends. */
 static inline void pkey_die_with_parent(void)
 {
 	pkey_raw_syscall(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0);

@@ -36,7 +36,7 @@ static bool alloc_some(void)
 	return !sys_pkey_free(2) && !sys_pkey_free(4);
 }
 
-/* A barrier for two that works between processes, or NULL. */
+/* Return a barrier for two that works between processes, or NULL. */
 static pthread_barrier_t *new_barrier(void)
 {
 	pthread_barrier_t *barrier;
@@ -598,7 +598,7 @@ TEST_F(running_task, sees_changes_if_memory_is_shared)
 /* The state of a program after execve(), before it does anything. */
 struct report {
 	uint32_t pkru;
-	/* Keys that can be attached, as far as the program knows none. */
+	/* Keys that can be attached before the program allocates any. */
 	unsigned int mask;
 	/* Is key 1 one that was never used? */
 	bool unused;
@@ -607,7 +607,7 @@ struct report {
 	int keys[PKEY_NR];
 };
 
-/* The program after execve(): stores the report in a pipe. */
+/* After execve(): write the report to a pipe. */
 static int report_to(int fd)
 {
 	struct report report = {};
@@ -641,12 +641,12 @@ static int exec_report_from_thread(void *arg)
 	if (pthread_create(&thread, NULL, exec_report_thread, arg))
 		return 1;
 
-	/* Execve() in the thread ends this task. */
+	/* The execve() in the thread ends this task. */
 	pthread_join(thread, NULL);
 	return 1;
 }
 
-/* Runs @fn in a new task and reads the report that comes of it. */
+/* Run @fn in a new task and read the report of its program. */
 static bool task_report(enum task_kind kind, int (*fn)(void *arg), struct report *report)
 {
 	struct task task = {
@@ -676,7 +676,7 @@ FIXTURE(exec)
 FIXTURE_VARIANT(exec)
 {
 	bool keys;
-	/* Key 1 was used and freed: it would be clean, if that were kept. */
+	/* Key 1 was used and freed: clean if execve() kept that. */
 	bool used_key;
 	bool execonly;
 	bool from_thread;
@@ -713,7 +713,7 @@ FIXTURE_TEARDOWN(exec)
 {
 }
 
-/* E3: the new program has key 0 only, all others to be had, 1 to 15. */
+/* E3: the new program has only key 0 and can allocate all others, 1 to 15. */
 TEST_F(exec, starts_over)
 {
 	struct report report = {};
@@ -841,8 +841,8 @@ TEST_F(init_pkru, init_pkru_leaves_key_0_open)
 }
 
 /*
- * Starts this program again, traced, with all keys taken and PKRU changed before. Gives
- * its number when it has stopped because of the execve().
+ * Start this program again, traced, with all keys taken and PKRU changed before. Return
+ * its PID when it has stopped because of the execve(), or -1.
  */
 static pid_t exec_traced(int fd)
 {
@@ -869,7 +869,7 @@ FIXTURE(exec_stop)
 
 FIXTURE_VARIANT(exec_stop)
 {
-	/* The debugger changes the registers that it has read like this. */
+	/* How the debugger changes the registers that it has read. */
 	bool set;
 	bool clear_header_bit;
 	uint32_t pkru;
@@ -972,7 +972,7 @@ FIXTURE_TEARDOWN(core)
 	pkey_write_file(CORE_PATTERN, core_pattern);
 }
 
-/* PKRU in the note of a core dump about the extended registers; false if none. */
+/* Find PKRU in a core dump's note of extended registers. Return false if none. */
 static bool find_pkru(const char *notes, size_t size, uint32_t *pkru)
 {
 	const size_t end = XSAVE_HEADER + 64;
@@ -1018,7 +1018,7 @@ static bool core_pkru(const char *path, uint32_t *pkru)
 	return found;
 }
 
-/* Waits for the end of a process that dumps core, and looks at PKRU there. */
+/* Wait for the end of a process that dumps core, and read PKRU from the core. */
 static bool core_pkru_of(pid_t pid, uint32_t *pkru)
 {
 	const int status = pkey_wait_for(pid);
@@ -1084,7 +1084,7 @@ TEST_F(core, of_running_program)
 
 struct worker {
 	pthread_t thread;
-	/* The results, for the main thread to look at after the join. */
+	/* The results, which the main thread reads after the join. */
 	int taken;
 	int not_free;
 	int not_a_key;
@@ -1115,7 +1115,7 @@ FIXTURE_TEARDOWN(threads)
 {
 }
 
-/* Takes a key and notes what is wrong with it; gives 0 if there is none. */
+/* Allocate a key and count what is wrong with it. Return 0 if there is none. */
 static int worker_alloc(struct worker *worker)
 {
 	int pkey;
@@ -1177,7 +1177,7 @@ static void *worker_until_stopped(void *arg)
 	return NULL;
 }
 
-/* Starts the workers, and returns when all of them are about to begin. */
+/* Start the workers, and return when all of them are about to begin. */
 static bool start_workers(struct worker *worker, void *(*fn)(void *arg))
 {
 	int i;
@@ -1193,7 +1193,7 @@ static bool start_workers(struct worker *worker, void *(*fn)(void *arg))
 	return true;
 }
 
-/* Waits for the workers and adds up their results. */
+/* Wait for the workers and add up their results. */
 static struct worker join_workers(struct worker *worker)
 {
 	struct worker sum = {};
@@ -1229,7 +1229,7 @@ TEST_F_TIMEOUT(threads, alloc_and_free_at_once, THREADS_TIMEOUT)
 		SKIP(return, "the race did not happen: no two calls overlapped");
 }
 
-/* Two threads that do the same at the same moment, over and over. */
+/* How often two threads do the same at the same moment. */
 #define NR_DUELS	200
 
 struct duel {
@@ -1293,7 +1293,7 @@ TEST_F_TIMEOUT(threads, duel_for_one_key, THREADS_TIMEOUT)
 #define NR_FORKS	16
 
 struct fork_result {
-	/* Allocated at birth, and had from pkey_alloc() after that. */
+	/* Keys at the fork, and keys from pkey_alloc() after it. */
 	unsigned int born_with;
 	unsigned int added;
 	int added_nr;

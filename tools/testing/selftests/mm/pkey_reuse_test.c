@@ -26,12 +26,12 @@
 
 /*
  * Each test begins with all keys allocated. KEY is the one that a mapping
- * carries; it is lower than SPARE, which none does, so that nothing but the
- * mapping speaks against KEY when both are free.
+ * carries; it is lower than SPARE, which none does, so that KEY would be chosen
+ * first if it had no mapping.
  */
 #define KEY		7
 #define SPARE		11
-/* One that stays allocated. */
+/* A key that stays allocated. */
 #define OTHER		9
 
 /* vm.pkey_reuse_mapped from before the tests; -1 if it cannot be read. */
@@ -68,7 +68,7 @@ struct carrier {
 	const struct parts *parts;
 	char *addr;
 	size_t len;
-	/* Takes the mapping away; munmap() if NULL. */
+	/* Take the mapping away; munmap() if NULL. */
 	bool (*drop)(struct carrier *carrier);
 	/* Why this kind of mapping cannot be had here. */
 	const char *skip;
@@ -791,7 +791,7 @@ TEST_F(way_out, makes_key_clean_in_child)
 
 /*
  * Calls that fail, and may have given the key to a part of the range. Each gets
- * three pages with key 0, of which @page stands in the way, and gives errno, or -1 if
+ * three pages with key 0, of which @page stands in the way, and returns errno, or -1 if
  * there is no such failure here.
  */
 
@@ -847,7 +847,7 @@ static int fail_length(char *pages, size_t size, int page)
 /* More mappings than the default of vm.max_map_count allows. */
 #define MANY_MAPPINGS	70000
 
-/* Makes so many mappings that no other can be split; gives them, or NULL. */
+/* Make so many mappings that no other can be split; return them, or NULL. */
 static char *exhaust_mappings(void)
 {
 	const size_t size = pkey_page_size();
@@ -1045,7 +1045,7 @@ TEST_F(full, thousand_mappings_count)
 	char *pages;
 	int i;
 
-	/* Every second page, so that they do not merge. */
+	/* Use every second page, so that they do not merge. */
 	pages = pkey_map_isolated(2 * nr, RW, 0);
 	ASSERT_TRUE(!!pages);
 	for (i = 0; i < nr; i++)
@@ -1232,7 +1232,7 @@ static bool hold_stop(struct hold *hold)
 }
 
 /*
- * Calls @fn while the waiter waits for the lock. Gives false if the waiter was not
+ * Call @fn while the waiter waits for the lock. Return false if the waiter was not
  * seen waiting both before and after. It mostly waits once in a round. But with the
  * lock it may have to wait for other locks, of mappings: what is expected holds in
  * most rounds, not in each.
@@ -1344,7 +1344,7 @@ static void *attach_in_vain(void *arg)
 
 /*
  * C3: a pkey_mprotect() that is refused has no effect on what pkey_alloc() chooses, not
- * even while it is under way. EINVAL is its answer where the key is free.
+ * even while it is under way. It returns EINVAL where the key is free.
  */
 static void choose_beside_refused(struct __test_metadata *_metadata, void *page, int error)
 {
@@ -1380,7 +1380,7 @@ TEST_F(full, refused_pkey_mprotect_of_read_only_file)
 	choose_beside_refused(_metadata, page, EACCES);
 }
 
-/* Frees the key while pkey_mprotect() attaches it to many mappings. */
+/* Free the key while pkey_mprotect() attaches it to many mappings. */
 #define NR_PARTS	256
 
 struct freer {
@@ -1399,7 +1399,7 @@ static void *free_key_when_told(void *arg)
 			sched_yield();
 			continue;
 		}
-		/* A little later in each round, and from the start again. */
+		/* Spin a little longer in each round, then start over. */
 		for (i = 0; i < spin; i++)
 			asm volatile("pause");
 		spin = (spin + 193) % 20000;
@@ -1674,12 +1674,12 @@ TEST_F(setting, execute_only_takes_no_mapped_key)
 	EXPECT_EQ(0, pkey_of(code));
 	EXPECT_TRUE(pkey_can(PKEY_READ, code));
 	EXPECT_TRUE(pkey_can(PKEY_EXEC, code));
-	/* The kernel has not reserved the key in vain. */
+	/* The kernel has not reserved the key. */
 	ASSERT_EQ(0, munmap(self->page, self->size));
 	EXPECT_EQ(KEY, sys_pkey_alloc(0, 0));
 }
 
-/* F3, D2: mprotect() of the mapping that carries the key does not make it that key. */
+/* F3, D2: mprotect() does not reserve the mapped key that its memory carries. */
 TEST_F(setting, execute_only_takes_no_key_of_its_own)
 {
 	ASSERT_EQ(0, sys_mprotect(self->page, self->size, PROT_EXEC));
@@ -1706,7 +1706,7 @@ TEST_F(setting, execute_only_takes_clean_key)
 	EXPECT_EQ(variant->reuse ? KEY : -1, sys_pkey_alloc(0, 0));
 }
 
-/* F3, E1: the child of a process whose keys are mapped is no better off. */
+/* F3, E1: the same holds in the child of a process whose keys are mapped. */
 TEST_F(setting, decides_in_child)
 {
 
@@ -1755,7 +1755,7 @@ TEST_F(setting, last_resort_takes_no_rights)
 	ASSERT_EQ(0, pthread_join(thread, NULL));
 	EXPECT_EQ(looker.pkru_before, looker.pkru_after);
 	EXPECT_EQ(0, looker.pkru_after >> 2 * KEY & PKEY_RIGHTS_MASK);
-	/* The mapping answers to the new owner. */
+	/* The new owner's rights apply to it. */
 	EXPECT_EQ(KEY, pkey_of(self->page));
 	EXPECT_TRUE(pkey_refused(PKEY_READ, self->page, KEY));
 	pkru_set_rights(KEY, 0);
@@ -1782,7 +1782,7 @@ TEST_F(setting, last_resort_stays_last)
 int main(int argc, char **argv)
 {
 	setting_at_start = pkey_read_setting(PKEY_SETTING);
-	/* A test that ran out of time has not done that. */
+	/* A test that ran out of time has not restored the setting. */
 	atexit(restore_setting);
 	return test_harness_run(argc, argv);
 }

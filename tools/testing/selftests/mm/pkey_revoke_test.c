@@ -322,8 +322,8 @@ static void *take_all_thread(void *arg)
 }
 
 /*
- * In a new program. Its first thread makes no call with keys: only execve() has
- * told it that the re-issues are counted anew.
+ * This runs in a new program. Its first thread makes no call with keys: only
+ * execve() has reset its epoch.
  */
 static bool new_program_loses_rights(void)
 {
@@ -502,8 +502,8 @@ TEST_F(birth, brings_no_rights_back)
 #define NR_ROUNDS	200
 
 /*
- * F4: the same for a task that is not new, and does this and that: system calls
- * that give the processor away, that do not, and none.
+ * F4: the same holds for a task that is not new. It makes a system call that
+ * yields the processor, one that does not, or none.
  */
 TEST_F(full, no_rights_after_reissue_in_any_round)
 {
@@ -658,7 +658,7 @@ static void *duel_thread(void *arg)
 	return NULL;
 }
 
-/* F4, A5: of two re-issues at once each takes the rights that the other one leaves. */
+/* F4, A5: each of two re-issues at once revokes the rights of the other caller. */
 TEST_F(full, two_reissues_at_once)
 {
 	struct duellist duellists[2] = { { .mine = 4 }, { .mine = 5 } };
@@ -805,7 +805,7 @@ static void judge_takers(void)
 	}
 }
 
-/* Frees keys up to @last, from @first, until all takers have got one. */
+/* Free the keys from @first to @last until all takers have got one. */
 static bool run_takers(int rounds, void (*prepare)(void), int first, int last)
 {
 	int i, pkey, freed;
@@ -918,11 +918,11 @@ struct report {
 	uint32_t pkru;
 	int nr;
 	int keys[PKEY_NR];
-	/* Then a thread of its own re-issues a key. */
+	/* The program loses its rights when a thread of its own re-issues a key. */
 	bool lost_rights;
 };
 
-/* The program after execve(): stores the report in a pipe. */
+/* Run in the program after execve(): store the report in a pipe. */
 static int report_to(int fd)
 {
 	struct report report = { .pkru = pkru_at_start };

@@ -361,7 +361,7 @@ TEST_F(holder, reads_after_a_grant)
 	EXPECT_FALSE(holder->fault.hit);
 }
 
-/* I2: and does not read memory that was open to it. */
+/* I2: the holder does not read memory that was open to it when it began to wait. */
 TEST_F(holder, is_refused_after_a_revocation)
 {
 	struct holder *holder = self->holder;
@@ -661,7 +661,7 @@ TEST_F(full, main_thread)
 		EXPECT_TRUE(thread_sets_rights(pkey));
 }
 
-/* I2: so is one that waits for the child of its vfork(), which makes the call. */
+/* I2: a task has the rights that the child of its vfork() sets while the task waits. */
 TEST_F(full, vfork_parent)
 {
 	struct call call = { .pkey = KEY, .before = 0xfffffffc };
@@ -700,7 +700,7 @@ static void *vfork_thread(void *arg)
 	return NULL;
 }
 
-/* I2: a child of vfork() and its parent, when a third task makes the call. */
+/* I2: a child of vfork() and its parent have the rights that a third task sets. */
 TEST_F(full, vfork_child_and_parent)
 {
 	struct vfork vfork;
@@ -811,7 +811,7 @@ static void duel_call_end(void)
 	ADD(duel.calling, -1);
 }
 
-/* Without errno, for the witness that is a process. */
+/* This does not use errno: one witness is a process that shares it. */
 static void duel_looked(void)
 {
 	ADD(duel.looked, 1);
@@ -873,7 +873,7 @@ static bool duel_start(void (*second_call)(unsigned int round))
 	       !pthread_create(&duel.thread, NULL, duel_thread, NULL);
 }
 
-/* Begins a round; the caller then makes its own call. */
+/* Begin a round; the caller then makes its own call. */
 static void duel_begin(unsigned int round)
 {
 	pkey_set_and_wake(&duel.go, round);
@@ -881,7 +881,7 @@ static void duel_begin(unsigned int round)
 	duel_call_begin();
 }
 
-/* Ends it: all have looked at their PKRU when this function returns. */
+/* End the round: all have looked at their PKRU when this function returns. */
 static void duel_end(unsigned int round)
 {
 	unsigned int looked;
@@ -903,7 +903,7 @@ static bool duel_stop(void)
 	       !pkey_wait_for(duel.witness_process);
 }
 
-/* A different one in each round, and not that of the main thread. */
+/* Return the rights of the second thread, which differ from those of the main thread. */
 static unsigned int second_rights(unsigned int round)
 {
 	return (round + 1 + round / 4 % 3) % 4;
@@ -989,9 +989,9 @@ static void second_sets_read_only(unsigned int round)
 }
 
 /*
- * I3: the call against a re-issue of its key. The call comes before the re-issue,
- * then only the new owner has rights; or after it, then all have those of the call;
- * or between pkey_free() and pkey_alloc(), then it is refused.
+ * I3: the call against a re-issue of its key. If the call comes before the re-issue,
+ * only the new owner has rights. If it comes after, all have those of the call. If
+ * it comes between pkey_free() and pkey_alloc(), it is refused.
  */
 TEST_F(full, call_against_reissue)
 {
@@ -1129,7 +1129,7 @@ TEST_F(full, two_allocs_of_one_key_in_scope_process)
 		ASSERT_EQ(0, freed);
 		ASSERT_TRUE(first == KEY || duel.result == KEY);
 		both += first == KEY && duel.result == KEY;
-		/* If it returned the key too, then after the pkey_free(). */
+		/* If the second call got KEY, it ran after pkey_free(). */
 		rights = duel.result == KEY ? second_rights(round) : round % 4;
 		for (i = 0; i < NR_PARTIES; i++)
 			if (rights_in(duel.pkru[i], KEY) != rights)
@@ -1190,7 +1190,7 @@ static int rounds_without(enum between between, unsigned int rights, int *change
 	return without;
 }
 
-/* I2, I4: no round is missed: in user mode, in system calls, in signal frames. */
+/* I2, I4: no call is missed in user mode, in system calls or in signal frames. */
 TEST_F(full, calls_on_and_on)
 {
 	enum between between;
@@ -1253,11 +1253,11 @@ struct report {
 	int nr;
 	/* A pkey_alloc(0, 0) gives the rights to a thread that is older. */
 	bool alloc_reaches_threads;
-	/* Then PR_PKEY_SET_RIGHTS does. */
+	/* After that, PR_PKEY_SET_RIGHTS gives rights to a thread that is older. */
 	bool set_reaches_threads;
 };
 
-/* The program after execve(): stores the report in a pipe. */
+/* Run in the program after execve(): store the report in a pipe. */
 static int report_to(int fd)
 {
 	struct report report = { .pkru = pkru_at_start };
@@ -1492,7 +1492,7 @@ static void on_signal(ucontext_t *ucontext)
 	}
 }
 
-/* Sends the signal with @pkru, and gives PKRU after the handler. */
+/* Send the signal with @pkru, and return PKRU after the handler. */
 static uint32_t run_frame(const struct frame_plan *plan, int flags, uint32_t pkru)
 {
 	uint32_t after;
@@ -1558,7 +1558,7 @@ static uint32_t frame_pkru(size_t i)
 	return pkru_with_rights(pkru_patterns[i / 4], KEY, (i + i / 4) % 4);
 }
 
-/* I4: the rights that the last call gave, whoever made it. */
+/* I4: the thread has the rights that the last call gave, whoever made it. */
 TEST_F(frame, older_than_call)
 {
 	static bool (*const calls[])(unsigned int rights) = {
@@ -1582,7 +1582,7 @@ TEST_F(frame, older_than_call)
 	}
 }
 
-/* F6, I4: a re-issue after the call has the last word. */
+/* F6, I4: a re-issue after the call overrides it. */
 TEST_F(frame, older_than_call_and_reissue)
 {
 	const struct frame_plan plan = { .depth = 1, .call = set_and_reissue };
@@ -1629,7 +1629,7 @@ TEST_F(frame, younger_than_call)
 	}
 }
 
-/* I4: handlers inside each other; the innermost calls: all frames are older. */
+/* I4: the innermost of several handlers makes the call: all frames are older. */
 TEST_F(frame, nested_all_older)
 {
 	struct frame_plan plan = { .depth = 4, .call = set_in_a_thread };
@@ -1645,7 +1645,7 @@ TEST_F(frame, nested_all_older)
 	}
 }
 
-/* I4: but for a key whose bits the handler changed in the frame: those stay. */
+/* I4: bits that the handler changed in the frame stay. */
 TEST_F(frame, changed_by_handler)
 {
 	struct frame_plan plan = { .depth = 1, .call = set_in_a_thread };
@@ -1665,7 +1665,7 @@ TEST_F(frame, changed_by_handler)
 	}
 }
 
-/* F6, I4: of a key that was re-issued since, only the bits that the handler changed stay. */
+/* F6, I4: if the key was re-issued since, only the bits that the handler changed stay. */
 TEST_F(frame, older_than_reissue_and_changed_by_handler)
 {
 	bool (*const calls[])(unsigned int rights) = { alloc_in_scope_process, reissue_and_set };
@@ -1819,7 +1819,7 @@ TEST_F(scope, is_what_was_set)
 	}
 }
 
-/* I5: to set it changes no rights, and no key. */
+/* I5: a change of the scope changes no rights, and no key. */
 TEST_F(scope, changes_no_rights)
 {
 	wrpkru(0x33333330);
@@ -1828,7 +1828,7 @@ TEST_F(scope, changes_no_rights)
 	EXPECT_EQ(1, sys_pkey_alloc(0, 0));
 }
 
-/* I5: a process with one thread has what A5 says. */
+/* I5: A5 holds for a process with one thread. */
 TEST_F(scope, process_with_one_thread)
 {
 	size_t p;
@@ -1853,7 +1853,7 @@ static int set_process(void *arg)
 	return 0;
 }
 
-/* I6: the scope is the address space's. */
+/* I6: the scope belongs to the address space. */
 TEST_F(scope, is_that_of_all_tasks_that_share_memory)
 {
 	pthread_t thread;
@@ -1873,7 +1873,7 @@ TEST_F(scope, is_that_of_all_tasks_that_share_memory)
 	EXPECT_EQ(PR_PKEY_SCOPE_PROCESS, pkey_get_scope());
 }
 
-/* I6: fork() copies it; afterwards the two are independent. */
+/* I6: fork() copies the scope; afterwards the two are independent. */
 TEST_F(scope, fork_copies_it)
 {
 	int scope;
@@ -1891,7 +1891,7 @@ TEST_F(scope, fork_copies_it)
 	}
 }
 
-/* I6: it works in the child of fork(), which has not set it. */
+/* I6: the scope works in the child of fork(), which has not set it. */
 TEST_F(scope, works_in_forked_child)
 {
 	struct holder holder = { .doing = READ, .pkru = PKRU_INIT };
@@ -1936,7 +1936,7 @@ static bool report_of(const char *program, const struct exec_plan *plan, struct 
 	return read_report(pid, fds, report, sizeof(*report));
 }
 
-/* I6: execve() keeps it, and the new program has what it says. */
+/* I6: execve() keeps the scope, which takes effect in the new program. */
 TEST_F(scope, execve_keeps_it)
 {
 	struct exec_plan plan = {};
@@ -1953,7 +1953,7 @@ TEST_F(scope, execve_keeps_it)
 	}
 }
 
-/* I6: an execve() that fails keeps it too. */
+/* I6: an execve() that fails keeps the scope too. */
 TEST_F(scope, failed_execve_keeps_it)
 {
 	ASSERT_EQ(0, pkey_set_scope(PR_PKEY_SCOPE_PROCESS));
@@ -1978,7 +1978,7 @@ static bool copy_file(const char *from, const char *to)
 	return !close(out) && !len;
 }
 
-/* Gives the reason if no program that gains privileges can be made here, or NULL. */
+/* Return the reason if no program that gains privileges can be made here, or NULL. */
 static const char *no_setuid_program(FIXTURE_DATA(scope) *self)
 {
 	struct statvfs fs;
@@ -1999,7 +1999,7 @@ static const char *no_setuid_program(FIXTURE_DATA(scope) *self)
 	return NULL;
 }
 
-/* I6: an execve() that gains privileges sets it back to thread. */
+/* I6: an execve() that gains privileges sets the scope back to thread. */
 TEST_F(scope, privileged_execve_drops_it)
 {
 	const struct exec_plan as_nobody = {
@@ -2020,7 +2020,7 @@ TEST_F(scope, privileged_execve_drops_it)
 	if (reason)
 		SKIP(return, "%s", reason);
 
-	/* No gain: neither bit is set. */
+	/* This execve() gains nothing: neither bit is set. */
 	ASSERT_TRUE(report_of(self->program, &as_nobody, &report));
 	EXPECT_FALSE(report.secure);
 	EXPECT_EQ(PR_PKEY_SCOPE_PROCESS, report.scope);
@@ -2034,7 +2034,7 @@ TEST_F(scope, privileged_execve_drops_it)
 		EXPECT_FALSE(report.alloc_reaches_threads);
 		EXPECT_EQ(PKEY_MAX, report.nr);
 
-		/* No gain: root has it already, or it is not allowed any more. */
+		/* These gain nothing: root has it already, or no_new_privs is set. */
 		ASSERT_TRUE(report_of(self->program, &as_root, &report));
 		EXPECT_FALSE(report.secure);
 		EXPECT_EQ(PR_PKEY_SCOPE_PROCESS, report.scope);
@@ -2056,7 +2056,7 @@ struct privileged {
 #define NR_SETRESUID	__NR_setresuid
 #endif
 
-/* Shares memory with the test: changes the user of this task alone. */
+/* This task shares memory with the test: change the user of this task alone. */
 static int exec_privileged(void *arg)
 {
 	const struct privileged *privileged = arg;
@@ -2115,7 +2115,7 @@ static void embedder(void)
 	_exit(pool.fault.hit ? 2 : 0);
 }
 
-/* I5: in scope thread it is refused, in scope process it works. */
+/* I5: the read of the pool thread is refused in scope thread, and works in scope process. */
 TEST_F(scope, embedder)
 {
 	pid_t pid;
@@ -2140,7 +2140,7 @@ TEST_F(scope, embedder)
 /* The output of the last program that run_beside() ran. */
 static char output[8192];
 
-/* Gives the path of a program beside this one, or its name for a search in the PATH. */
+/* Store the path of a program beside this one, or its name for a search in the PATH. */
 static void find_program(const char *name, char *path, size_t size)
 {
 	const char *slash = strrchr(path_of_this, '/');
@@ -2151,7 +2151,7 @@ static void find_program(const char *name, char *path, size_t size)
 		snprintf(path, size, "%s", name);
 }
 
-/* Runs a program that is installed beside this one, or in the PATH. Gives its status. */
+/* Run a program that is installed beside this one, or in the PATH. Return its status. */
 static int run_beside(int scope, const char *name, const char *const *args)
 {
 	int fd = memfd_create("output", 0), status, i;
@@ -2178,7 +2178,7 @@ static int run_beside(int scope, const char *name, const char *const *args)
 	return status;
 }
 
-/* I6: a program that was built once and knows nothing of scopes. */
+/* I6: the scope works for a program that does not use it. */
 TEST_F(scope, embedder_program)
 {
 	int status;
@@ -2205,7 +2205,7 @@ static int pkey_run(const char *const *args)
 	return run_beside(PR_PKEY_SCOPE_THREAD, "pkey-run", args);
 }
 
-/* I6: the same program, started by pkey-run. */
+/* I6: the same holds if pkey-run starts the program. */
 TEST_F(scope, embedder_program_with_pkey_run)
 {
 	char path[sizeof(path_of_this)];
@@ -2250,7 +2250,7 @@ static bool output_is(enum says says)
 	return false;
 }
 
-/* Runs pkey-run with each set of arguments. Gives false if it is not installed. */
+/* Run pkey-run with each set of arguments. Return false if it is not installed. */
 static bool try_pkey_run(struct __test_metadata *_metadata, const struct pkey_run_case *cases,
 			 size_t nr)
 {

@@ -23,11 +23,11 @@ struct pkey_rseq {
 /* The operand of the ud1 before each abort handler. */
 #define PKEY_RSEQ_SIG		0x53053053
 
-/* Of glibc since 2.35. Elsewhere the addresses are NULL. */
+/* glibc has these since 2.35. Elsewhere the addresses are NULL. */
 extern const ptrdiff_t __rseq_offset __attribute__((weak));
 extern const unsigned int __rseq_size __attribute__((weak));
 
-/* Gives 0 or -errno. Not for tasks that the C library has registered. */
+/* Register a task that the C library has not registered. Return 0 or -errno. */
 static inline int pkey_rseq_register(struct pkey_rseq *rseq)
 {
 	memset(rseq, 0, sizeof(*rseq));
@@ -59,9 +59,9 @@ struct pkey_window {
 	uint32_t before;
 	/* Set between RDPKRU and WRPKRU. */
 	unsigned int entered;
-	/* The task spins there until this is not 0 ... */
+	/* The task spins there until this is not 0, or until @turns is 0. */
 	unsigned int release;
-	/* ... or this is, which goes down with each turn. */
+	/* This goes down by one with each turn of the spin. */
 	unsigned int turns;
 };
 
@@ -89,7 +89,7 @@ struct pkey_window {
 	PKEY_RSEQ_ADDRESS("4f")						\
 	".popsection\n\t"
 
-/* Stores its address in @rseq, a register. The programs are linked statically. */
+/* Store its address in @rseq, a register. The programs are linked statically. */
 #ifdef __x86_64__
 #define PKEY_RSEQ_ENTER(_rseq)						\
 	"leaq 9b(%%rip), %%rcx\n\t"					\
@@ -107,7 +107,7 @@ struct pkey_window {
 	_code								\
 	".popsection\n\t"
 
-/* RDPKRU to %eax, changed; then spin. */
+/* Execute RDPKRU, change the value in %eax, and spin. */
 #define PKEY_WINDOW							\
 	PKEY_RDPKRU							\
 	"movl %%eax, %c[before](%[window])\n\t"				\
@@ -131,7 +131,7 @@ struct pkey_window {
 	[turns] "i" (offsetof(struct pkey_window, turns))
 
 /*
- * Gives true if the change is made, false if the section was aborted and PKRU is
+ * Return true if the change is made, false if the section was aborted and PKRU is
  * what it was. The address of the section stays in @rseq, as the kernel allows.
  */
 static inline bool pkey_rseq_change(struct pkey_rseq *rseq, struct pkey_window *window)
@@ -151,7 +151,7 @@ aborted:
 	return false;
 }
 
-/* The same without a section. Gives PKRU as it was just before WRPKRU. */
+/* Make the change without a section. Return PKRU as it was just before WRPKRU. */
 static inline uint32_t pkey_plain_change(struct pkey_window *window)
 {
 	uint32_t inside;

@@ -31,9 +31,9 @@ struct target {
 	bool process;
 	/* With a critical section or without. */
 	bool in_section;
-	/* Has left a section and not cleared its address. */
+	/* It has left a section and not cleared its address. */
 	bool after_section;
-	/* On the processor of the main thread: it is always preempted. */
+	/* It runs on the processor of the main thread: it is always preempted. */
 	bool same_cpu;
 
 	pthread_t thread;
@@ -137,7 +137,7 @@ static bool target_start(struct target *target)
 	return target->pid > 0;
 }
 
-/* Starts a round; gives false if the target cannot be registered for rseq. */
+/* Start a round; return false if the target cannot be registered for rseq. */
 static bool target_enter(struct target *target, unsigned int round, uint32_t pkru,
 			 unsigned int rights)
 {
@@ -153,7 +153,7 @@ static bool target_enter(struct target *target, unsigned int round, uint32_t pkr
 	return true;
 }
 
-/* Lets the target go on, and waits for the end of the round. */
+/* Let the target go on, and wait for the end of the round. */
 static void target_leave(struct target *target, unsigned int round)
 {
 	STORE(target->window.release, 1);
@@ -294,7 +294,7 @@ static void count_signal(int sig)
 	ADD(storm.handled, 1);
 }
 
-/* To the process: any of its threads may take it, and others find none left. */
+/* Each signal is sent to the process: any one of its threads handles it. */
 static void *send_signals(void *arg)
 {
 	while (!LOAD(storm.stop)) {
@@ -364,8 +364,8 @@ TEST_F(window, no_old_rights_with_section)
 }
 
 /*
- * The same without a section: the rights change while the target spins, and its WRPKRU
- * undoes that each time. So the window of this test is there.
+ * Without a section the rights change while the target spins, and its WRPKRU undoes
+ * that each time. So the window of this test is there.
  */
 TEST_F(window, old_rights_come_back_without_section)
 {
@@ -415,7 +415,7 @@ TEST_F(window, task_after_section_is_not_disturbed)
 	EXPECT_EQ(0, target->aborts);
 }
 
-/* F7: many targets, each in a section of its own, one change. */
+/* F7: one change aborts the sections of many targets. */
 TEST(many_targets_in_sections)
 {
 	enum { NR = 8 };
@@ -460,7 +460,7 @@ struct page {
 	unsigned int go;
 };
 
-/* PKRU is @closed, then @open again. */
+/* Spin with PKRU @closed, then set it to @open. */
 static void spin_with_key_0_closed(struct page *page, uint32_t closed, uint32_t open)
 {
 	asm volatile(PKEY_WRPKRU
@@ -475,7 +475,7 @@ static void spin_with_key_0_closed(struct page *page, uint32_t closed, uint32_t 
 		     : "ecx", "edx", "cc", "memory");
 }
 
-/* The same in a critical section. Gives true if it was aborted. */
+/* Do the same in a critical section. Return true if it was aborted. */
 static bool section_with_key_0_closed(struct pkey_rseq *rseq, struct page *page,
 				      uint32_t closed, uint32_t open)
 {
@@ -548,7 +548,7 @@ static bool closer_state_ends(pid_t pid)
 	return state == 'Z' || state == '?' || state == 'X';
 }
 
-/* Lets the task run and preempts it, until it ends; gives its status. */
+/* Let the task run and preempt it, until it ends; return its status. */
 static int preempt_closer(struct closer *closer)
 {
 	pid_t pid;
@@ -634,7 +634,7 @@ TEST_F(key_0, area_with_another_key_stays_closed)
 	EXPECT_EQ(SIGSEGV, WTERMSIG(status));
 }
 
-/* pkey_rseq_register() with PKRU @closed, then @open: without the stack, for key 0. */
+/* Do pkey_rseq_register() with PKRU @closed, without the stack; then set PKRU to @open. */
 static int register_with_pkru(struct pkey_rseq *rseq, uint32_t closed, uint32_t open)
 {
 	pkey_arg_t value = (uintptr_t)rseq;
@@ -720,10 +720,10 @@ TEST_F(key_0, registering_uses_own_rights)
  * real-time task, for which nothing else schedules it.
  */
 #define NR_WAITS		1000
-/* So many changes while the real-time task waits: it has been forgotten. */
+/* If the real-time task has not run after this many changes, it starves. */
 #define TOO_MANY_CHANGES	5000
 
-/* So many times the task asks, at most, between two changes of its rights. */
+/* The most requests of the task between two changes of its rights. */
 #define MANY_TURNS		500
 
 /* In nanoseconds; an emulated processor needs more than the default. */
@@ -733,7 +733,7 @@ TEST_F(key_0, registering_uses_own_rights)
 #define RSEQ_SLICE_ON		2
 #define RSEQ_SLICE_IS_ON	(1 << 5)
 
-/* Of the size and alignment that the kernel wants for all fields of struct rseq. */
+/* An area of the size and alignment that the kernel wants for all of struct rseq. */
 union slice_area {
 	struct pkey_rseq rseq;
 	struct {

@@ -15,7 +15,7 @@
 #include "pkey_holder.h"
 #include "pkey_prctl.h"
 
-/* An instance of its own, so that others can trace at the same time. */
+/* The test has an instance of its own, so that others can trace at the same time. */
 #define INSTANCE	"/sys/kernel/tracing/instances/pkey_show_test"
 
 #define PKEY_EVENTS	INSTANCE "/events/pkeys"
@@ -23,7 +23,7 @@
 
 #define KEY		7
 
-/* The keys of a process as it shows them; "none" if it does not. */
+/* Return the text of the file; "none" if it cannot be read. */
 static const char *shown_by(const char *path)
 {
 	static char text[4096];
@@ -164,7 +164,7 @@ static void thread_path(char *path, size_t size, pid_t pid, pid_t tid)
 	snprintf(path, size, "/proc/%d/task/%d/pkeys", pid, tid);
 }
 
-/* Reads the file of a thread. Gives the number of rows, -1 if there is no such file. */
+/* Read the file of a thread. Return the number of rows, -1 if there is no such file. */
 static int read_rows(pid_t pid, pid_t tid, struct row *rows)
 {
 	char path[64], line[128];
@@ -286,7 +286,7 @@ static struct {
 	bool stop;
 } runner;
 
-/* Returns when the thread runs: @fn has stored its number. */
+/* Start the thread, and return when it runs: @fn has stored its number. */
 static bool runner_start(void *(*fn)(void *arg))
 {
 	if (pthread_create(&runner.thread, NULL, fn, NULL))
@@ -303,7 +303,7 @@ static bool runner_stop(void)
 	return !pthread_join(runner.thread, NULL);
 }
 
-/* Sets PKRU to what it is told, and makes no system call. */
+/* Set PKRU to @pkru of the runner in each round, and make no system call. */
 static void *obeying_thread(void *arg)
 {
 	unsigned int round = 0;
@@ -349,7 +349,7 @@ static pid_t holder_pid(const struct holder *holder)
 	return holder->process ? holder->tid : getpid();
 }
 
-/* K1: the rights that a thread has, and those that wait for it. */
+/* K1: the rights of a thread, pending changes applied. */
 TEST_F(holder, rights_are_shown)
 {
 	struct holder *holder = self->holder;
@@ -378,7 +378,7 @@ TEST_F(holder, rights_are_shown)
 	}
 }
 
-/* K1: it is older than a key that is handed out now, and younger than the others. */
+/* K1: the holder is older than a key that is handed out now, and younger than others. */
 TEST_F(holder, age_is_shown)
 {
 	struct holder *holder = self->holder;
@@ -397,7 +397,7 @@ TEST_F(holder, age_is_shown)
 	ASSERT_TRUE(holder_finish(holder));
 }
 
-/* K1: also if the key was never used before. */
+/* K1: the thread is older than the key also if the key was never used before. */
 TEST(thread_file_shows_age_at_first_use)
 {
 	struct holder first = { .doing = READ }, second = { .doing = READ };
@@ -475,7 +475,7 @@ static void *reissuing_thread(void *arg)
 	return NULL;
 }
 
-/* K1: what a re-issue takes from the others is not shown of the caller. */
+/* K1: what a re-issue takes from the others is not shown for the caller. */
 TEST(thread_file_during_pkey_alloc)
 {
 	int i, wrong = 0;
@@ -491,7 +491,7 @@ TEST(thread_file_during_pkey_alloc)
 	EXPECT_EQ(0, wrong);
 }
 
-/* A little later in each round, and from the start again. */
+/* Spin a little longer in each round, then start over. */
 static void spin_a_little(void)
 {
 	static unsigned int turns;
@@ -639,7 +639,7 @@ static unsigned int keys_in(const char *text)
 	return pkeys;
 }
 
-/* Reads what was traced since the last call: events whose name begins with @prefix. */
+/* Read what was traced since the last call: events whose name begins with @prefix. */
 static bool read_events(const char *prefix)
 {
 	char line[256], *text;
@@ -717,7 +717,7 @@ static int count_events(const char *name, int pkey)
 }
 
 /*
- * Traces this test and its threads, which have a name of their own. To trace by PID, or
+ * Trace this test and its threads, which have a name of their own. To trace by PID, or
  * to record the names of tasks, the kernel would trace each switch between tasks. That
  * patches code that all processors run, which QEMU does not always handle well.
  */
@@ -1023,7 +1023,7 @@ TEST_F(trace, alloc_and_free_take_no_mmap_lock)
 	ASSERT_EQ(1, write(fd, "0", 1));
 	pkey_write_file(INSTANCE "/trace", "");
 
-	/* Keys that were never used, until there is none left. */
+	/* Take keys that were never used, until there is none left. */
 	write(fd, "1", 1);
 	nr = pkey_take_all(NULL);
 	write(fd, "0", 1);
@@ -1036,7 +1036,7 @@ TEST_F(trace, alloc_and_free_take_no_mmap_lock)
 	write(fd, "0", 1);
 	EXPECT_STRNE("", new_events_of(": mmap_lock_"));
 
-	/* Keys that are mapped, clean, and refused. */
+	/* Use keys that are mapped, clean, and refused. */
 	write(fd, "1", 1);
 	mapped = pkey_reissue(KEY);
 	clean = pkey_reissue(15);

@@ -46,7 +46,7 @@ static char *frame_xsave(const ucontext_t *ucontext)
 	return (char *)ucontext->uc_mcontext.fpregs + FX_OFFSET;
 }
 
-/* Sends a signal to this thread; the kernel writes the frame below @sp. */
+/* Send a signal to this thread; the kernel writes the frame below @sp. */
 static int send_signal_on(char *sp, int sig)
 {
 #ifdef __x86_64__
@@ -93,11 +93,11 @@ struct frame_plan {
 	/* How the key changes its owner in the handler: not at all if NULL. */
 	bool (*reissue)(void);
 	enum frame_change change;
-	/* So many handlers run inside each other, if not one; the innermost re-issues. */
+	/* How many handlers nest; 0 means 1. The innermost re-issues. */
 	int depth;
 	/* The owner is this thread, which opens the key in the handler. */
 	bool open_again;
-	/* Gives the second of two processes a look at the frame. */
+	/* The handler forks, and both processes return through their copy of the frame. */
 	bool fork;
 };
 
@@ -110,7 +110,7 @@ static struct {
 	pid_t child;
 } frames;
 
-/* With room to align it. */
+/* The copy of a frame, with room to align it. */
 static char frame_copy[MAX_FRAME + 128];
 
 static bool reissue_here(void)
@@ -211,7 +211,7 @@ static void on_signal(ucontext_t *ucontext)
 		frames.failed++;
 }
 
-/* Sends the signal with @pkru, and gives PKRU after the handler. */
+/* Send the signal with @pkru, and return PKRU after the handler. */
 static uint32_t run_frame(const struct frame_plan *plan, int flags, uint32_t pkru)
 {
 	uint32_t after;
@@ -405,7 +405,7 @@ static void handler_of_inner_signal(int sig)
 {
 }
 
-/* Re-issues, opens the key as its new owner, and gets a second signal. */
+/* Re-issue the key, open it as its new owner, and send a second signal. */
 static void handler_of_outer_signal(int sig)
 {
 	if (!reissue_here())
@@ -589,7 +589,7 @@ static bool below_is_end_of_file(char *addr, size_t size)
 FIXTURE(half_frame)
 {
 	char *edge;
-	/* Mapped before there is a hole, which it would be put into. */
+	/* A later mmap() would put it into the hole. */
 	char *page;
 };
 
@@ -640,7 +640,7 @@ FIXTURE_TEARDOWN(half_frame)
 {
 }
 
-/* One signal: what is wrong with it, or NULL. */
+/* Send one signal. Return what is wrong after it, or NULL. */
 static const char *try_half_frame(char *sp, uint32_t pkru)
 {
 	uint32_t after;
@@ -692,8 +692,8 @@ TEST_F(half_frame, changes_no_rights)
 }
 
 /*
- * F6: a thread that executes no WRPKRU at all has no rights to a key that it has no
- * rights to, whichever frame did not fit.
+ * F6: a thread that has no rights to a key and executes no WRPKRU gets none, whichever
+ * frame did not fit.
  */
 TEST_F(half_frame, opens_no_key)
 {
@@ -714,7 +714,7 @@ TEST_F(half_frame, opens_no_key)
 	EXPECT_TRUE(pkey_refused(PKEY_READ, self->page, pkey));
 }
 
-/* D1, F6: it has none to execute-only memory either. */
+/* D1, F6: the thread gets no rights to execute-only memory either. */
 TEST_F(half_frame, leaves_execute_only_memory_closed)
 {
 	int pkey, opened = 0;
@@ -738,7 +738,7 @@ TEST_F(half_frame, leaves_execute_only_memory_closed)
  * sigreturn on a stack that a key protects.
  *
  * The handler opens its stack before it uses it, calls keyed_handler_body() and
- * returns. That gets the address of the frame.
+ * returns. keyed_handler_body() gets the address of the frame.
  */
 void keyed_handler(int sig);
 void keyed_handler_body(char *frame, ucontext_t *ucontext);
@@ -777,7 +777,7 @@ asm(".pushsection .text\n"
 static struct {
 	int flags;
 	unsigned int seen;
-	/* The handler writes that to its frame, if @change. */
+	/* The handler writes @pkru to its frame, if @change. */
 	bool change;
 	uint32_t pkru;
 } keyed;
@@ -787,7 +787,7 @@ __attribute__((used)) void keyed_handler_body(char *frame, ucontext_t *ucontext)
 	char *xsave;
 
 #ifndef __x86_64__
-	/* Behind the return address and the number of the signal. */
+	/* It is behind the return address and the number of the signal. */
 	if (!(keyed.flags & SA_SIGINFO))
 		xsave = (char *)((struct sigcontext *)(frame + 8))->fpstate + FX_OFFSET;
 	else
@@ -891,7 +891,7 @@ FIXTURE_TEARDOWN(altstack)
 
 static void *other_stack;
 
-/* Has sigreturn set another stack. */
+/* Make sigreturn set another stack. */
 static void handler_that_changes_stack(int sig, siginfo_t *info, void *context)
 {
 	ucontext_t *ucontext = context;

@@ -64,7 +64,7 @@ static void unclaim_range(unsigned int p, unsigned int n)
 		unclaim(p + n);
 }
 
-/* Up to @max pages side by side. Gives their number, 0 if there are none now. */
+/* Claim up to @max pages side by side. Return their number, 0 if there are none now. */
 static unsigned int claim_range(struct task *t, unsigned int max, unsigned int *first)
 {
 	unsigned int n = 1 + rnd(t, max), p = rnd(t, NR_PAGES), got;
@@ -176,7 +176,7 @@ static bool tag(struct task *t, unsigned int p, unsigned int n, int prot, int pk
 	return false;
 }
 
-/* Takes the key from all pages that can be claimed. True if no page has it. */
+/* Take the key from all pages that can be claimed. Return true if no page has it. */
 static bool clean(struct task *t, int pkey)
 {
 	unsigned int p;
@@ -191,7 +191,7 @@ static bool clean(struct task *t, int pkey)
 	return !LOAD(oracle.key[pkey].upper);
 }
 
-/* True if the key may be freed now, in an arena of this kind. */
+/* Return true if the key may be freed now, in an arena of this kind. */
 static bool ready_to_free(struct task *t, int pkey)
 {
 	if (!arena.tidy && rnd(t, 2))
@@ -262,8 +262,8 @@ static bool clean_between(int k, unsigned int one, unsigned int other)
 }
 
 /*
- * Has an owner let all tasks read? The one that wrote the secret, or one whose rights
- * that owner's tasks have inherited, because the key was mapped when it was re-issued.
+ * Did an owner give all tasks access? It may be the one that wrote the secret, or another
+ * one if the key was not clean between the two.
  */
 static bool owner_gave_all(int k, unsigned int word)
 {
@@ -277,11 +277,11 @@ static bool owner_gave_all(int k, unsigned int word)
 		if (!(set->rights & PKEY_DISABLE_ACCESS) && !clean_between(k, set->word, word))
 			return true;
 	}
-	/* It may be forgotten. */
+	/* Older calls are lost. */
 	return begun >= NR_SETS;
 }
 
-/* May this task read a secret? Not if the key was clean between it and the opening. */
+/* May this task read a secret? No, if the key was clean between it and the opening. */
 static void judge_secret(struct task *t, uint32_t secret)
 {
 	const struct rights *r = t->rights;
@@ -307,7 +307,7 @@ static void op_check(struct task *t)
 		check(t);
 }
 
-/* Watches one key that is open, as closely as possible: is access taken in time? */
+/* Watch one key that is open, as closely as possible: is access taken in time? */
 static void op_watch(struct task *t)
 {
 	struct rights *r = t->rights;
@@ -544,7 +544,7 @@ static void op_tag(struct task *t)
 	/* An untidy arena has keys freed while they are being attached. */
 	if (!arena.tidy && rnd(t, 2))
 		k = 1 + rnd(t, PKEY_MAX);
-	/* Seldom in a stray arena: the oracle knows little of a key that may be mapped. */
+	/* This is rare in a stray arena: the oracle knows little of a key that may be mapped. */
 	if (arena.stray && rnd(t, 4))
 		return;
 	word = LOAD(oracle.key[k].word);
@@ -655,7 +655,7 @@ static void note_exec_only(struct task *t, const struct sample *s, bool first)
 			violate(t, RULE_CLEAN_FIRST, "mapped key for execute-only: lower, upper",
 				k, s[k].lower, s[k].upper, s[k].word);
 		if (cas(&oracle.exec_only, 0, k)) {
-			/* In this order: op_tag() reads the word, then the owner. */
+			/* Keep this order: op_tag() reads the word, then the owner. */
 			owner = LOAD(oracle.key[k].owner);
 			STORE(oracle.key[k].owner, OWNER_KERNEL);
 			ADD(oracle.key[k].issued, 1);
@@ -713,7 +713,7 @@ static void op_exec_only(struct task *t)
 	unclaim(p);
 }
 
-/* Moves a page onto another, with its key; MREMAP_DONTUNMAP leaves an empty one. */
+/* Move a page onto another, with its key; MREMAP_DONTUNMAP leaves an empty one. */
 static void op_mremap(struct task *t)
 {
 	unsigned int p, q = rnd(t, NR_PAGES);
@@ -817,7 +817,7 @@ static void op_yield(struct task *t)
 	yield_cpu();
 }
 
-/* Another task that cannot go away until it is unpinned, or NULL. */
+/* Pin another task, which cannot go away until it is unpinned; NULL if there is none. */
 static struct task *pin(struct task *t)
 {
 	struct task *other = task_of(rnd(t, NR_TASKS));
@@ -885,7 +885,7 @@ static char process_state(pid_t pid)
 }
 
 /*
- * Returns when the process has stopped. Another task may let it go on. A process that
+ * Return when the process has stopped. Another task may let it go on. A process that
  * has ended, or waits for a child of vfork(), does not stop.
  */
 static void stop_process(pid_t pid)
@@ -917,7 +917,7 @@ static void op_stop(struct task *t)
 		return;
 	if (other->tgid != arena.pid) {
 		stop_process(other->tgid);
-		/* Preferably keys that it has open. */
+		/* Prefer keys that it has open. */
 		open = LOAD(LOAD(other->rights)->open);
 		for_each_key(k) {
 			if (!(open & 1u << k))
@@ -969,7 +969,7 @@ static void op_wake(struct task *t)
 	wake_one(t);
 }
 
-/* Sleeps, with all signals blocked, until it is woken. */
+/* Sleep, with all signals blocked, until another task wakes this one. */
 static void sleep_until_woken(struct task *t)
 {
 	/* SIGCONT ends epoll_wait(), and only threads of the arena are never stopped. */
@@ -1032,7 +1032,7 @@ static void op_sleep(struct task *t)
 static int task_run(void *arg);
 
 /*
- * Takes the slot, if no task uses it or the one that did has gone. It is taken before it
+ * Take the slot, if no task uses it or the one that did has gone. It is taken before it
  * is looked at. Otherwise a task could come, and be about to leave, in between.
  */
 static bool take_slot(struct task *slot)
@@ -1048,7 +1048,7 @@ static bool take_slot(struct task *slot)
 	return false;
 }
 
-/* Creates a task that shares the memory, and starts with the rights of its creator. */
+/* Create a task that shares the memory and starts with the rights of its creator. */
 static void spawn(struct task *t, enum kind kind)
 {
 	int flags = CLONE_VM | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID;
@@ -1101,7 +1101,7 @@ static void spawn(struct task *t, enum kind kind)
 	new->base = *t->rights;
 	if (clone(task_run, (char *)new + STACK_SIZE, flags, new, &new->tid, NULL, &new->tid) < 0)
 		violate(t, RULE_CALLS, "clone()", 0, kind, flags, 0);
-	/* After its tid is stored: the end of the arena waits for the tids, and looks here. */
+	/* Its tid is stored before: the end of the arena waits for the tids, and looks here. */
 	ADD(oracle.created, 1);
 	check(t);
 	/* The first task of an arena does not get signals. */
@@ -1127,8 +1127,8 @@ static void op_vfork(struct task *t)
 }
 
 /*
- * E1: in a child of fork(). The child's copy of the oracle is of some moment during the
- * fork(). What the task knew of itself is right.
+ * E1: this runs in a child of fork(). The child's copy of the oracle is of some moment
+ * during the fork(). What the task knew of itself is right.
  */
 static void in_child(struct task *t)
 {

@@ -177,7 +177,7 @@ struct set {
 struct key {
 	/* Odd while the key has an owner. In a stray arena, the last number taken. */
 	unsigned int word;
-	/* The word of the last owner that nobody else's rights survived. */
+	/* The word of the last clean issue: older rights must be gone. */
 	unsigned int strict;
 	/* The word for which the owner lets others open the key. */
 	unsigned int grant;
@@ -320,7 +320,7 @@ static inline struct task *task_of(unsigned int index)
 	return (struct task *)(stacks + index * STACK_SIZE);
 }
 
-/* The task whose stack this is. Not for the main task of an arena. */
+/* The task whose stack this is. The main task of an arena must not call this. */
 static inline struct task *self(void)
 {
 	uintptr_t here = (uintptr_t)__builtin_frame_address(0);
@@ -340,7 +340,7 @@ static inline bool later(unsigned int a, unsigned int b)
 	return (int)(a - b) > 0;
 }
 
-/* Raises *@word to @value, if it is lower. */
+/* Raise *@word to @value, if it is lower. */
 static inline void raise_to(unsigned int *word, unsigned int value)
 {
 	unsigned int old = LOAD(*word);
@@ -394,7 +394,7 @@ static inline void violate(struct task *t, enum rule rule, const char *what, int
 	};
 }
 
-/* RDPKRU, in its place among the reads and writes of memory. */
+/* Execute RDPKRU in its place among the reads and writes of memory. */
 static inline uint32_t read_rights(void)
 {
 	uint32_t pkru;
@@ -415,7 +415,7 @@ static inline unsigned int bits_of(uint32_t pkru, int pkey)
 	return pkru >> 2 * pkey & PKEY_RIGHTS_MASK;
 }
 
-/* @rights become what PKRU is. Keys are closed by that, not opened. */
+/* Store PKRU in @r, and close the keys that it closes. No key is opened. */
 static inline void take_note(struct rights *r, uint32_t pkru)
 {
 	int k;
@@ -463,7 +463,7 @@ static inline bool may_be_reissued(const struct rights *r, int k)
 
 /*
  * Is @bits what a call of PR_PKEY_SET_RIGHTS gave, one that the task has not seen? The
- * calls up to @ended have ended. Gives the word of the key then in @word.
+ * calls up to @ended have ended. Store the word that the key had then in @word.
  */
 static inline bool bits_are_set(const struct rights *r, int k, unsigned int bits,
 				unsigned int ended, unsigned int *word)
@@ -496,7 +496,7 @@ static inline bool sets_are_forgotten(const struct rights *r, int k, unsigned in
 	return LOAD(oracle.key[k].set_begun) - oldest >= NR_SETS / 2;
 }
 
-/* PKRU says @bits of the key. May it, and why? */
+/* Explain @bits of the key in PKRU, or report. */
 static inline void explain(struct task *t, int k, unsigned int bits, const struct look *look)
 {
 	const unsigned int begun = LOAD(oracle.key[k].set_begun);
@@ -539,7 +539,7 @@ static inline void check(struct task *t)
 	uint32_t pkru;
 	int k;
 
-	/* First the words: the key that was re-issued by now must be gone from PKRU. */
+	/* Read the words first: a key that was re-issued by now must be gone from PKRU. */
 	for_each_key(k) {
 		look[k].word = LOAD(oracle.key[k].word);
 		look[k].strict = LOAD(oracle.key[k].strict);
@@ -583,8 +583,8 @@ static inline void note_fuzzy(struct rights *r, int k)
 }
 
 /*
- * By RDPKRU and WRPKRU. What a re-issue took in between comes back, as the words show
- * afterwards, and is dropped again.
+ * Write PKRU. If this restores rights to a key that was re-issued in between, its word
+ * has changed: close it again.
  */
 static inline void write_rights(struct rights *r, int pkey, unsigned int rights,
 				unsigned int word)
@@ -611,7 +611,7 @@ static inline void write_rights(struct rights *r, int pkey, unsigned int rights,
 	}
 }
 
-/* In an rseq section, which the kernel aborts if it changes the rights (F7). */
+/* Write PKRU in an rseq section, which the kernel aborts if it changes the rights (F7). */
 static inline void write_rights_in_section(struct task *t, int pkey, unsigned int rights,
 					   unsigned int word)
 {
@@ -634,7 +634,7 @@ static inline void write_rights_in_section(struct task *t, int pkey, unsigned in
 	note_fuzzy(r, pkey);
 }
 
-/* Sets the rights of this task to one key, of which @word says whose it is. */
+/* Set the rights of this task to one key; @word tells which owner it has. */
 static inline void set_rights(struct task *t, int pkey, unsigned int rights, unsigned int word)
 {
 	struct rights *r = t->rights;
@@ -689,8 +689,8 @@ static inline int own_key(struct task *t)
 }
 
 /*
- * Calls that change whose a key is. Gives a number that tells whether others were in
- * such a call at the same time.
+ * Begin a call that changes the owner of a key. Return a number that tells whether
+ * others were in such a call at the same time.
  */
 static inline unsigned int enter(void)
 {
@@ -725,7 +725,7 @@ static inline void take_sample(struct sample *s)
 		s[k].upper = LOAD(key->upper);
 		s[k].lowered = LOAD(key->lowered);
 		s[k].lower = LOAD(key->lower);
-		/* In this order: if they are equal, no call is under way at the end. */
+		/* Keep this order: if they are equal, no call is under way at the end. */
 		s[k].frees_ended = LOAD(key->frees_ended);
 		s[k].frees_begun = LOAD(key->frees_begun);
 	}
@@ -787,7 +787,7 @@ static inline void judge_refusal(struct task *t, const struct sample *s)
 	}
 }
 
-/* A5: what pkey_alloc() has returned in a stray arena, where it may be gone again. */
+/* A5: note the key from pkey_alloc() in a stray arena, where it may be freed again. */
 static inline void note_stray_key(struct task *t, const struct sample *s, int pkey,
 				  unsigned int rights)
 {
@@ -856,7 +856,7 @@ static inline int do_alloc(struct task *t)
 	if (!(word & 1))
 		violate(t, RULE_ONE_OWNER, "has an owner: word, owner, me", pkey, word,
 			LOAD(key->owner), id_of(t));
-	/* At once, because others are watching. */
+	/* Store this at once, because others check it. */
 	if (surely_clean(sample, pkey))
 		STORE(key->strict, word);
 	STORE(key->owner, id_of(t));

@@ -24,7 +24,7 @@
 /* How many operations a task does before it looks at the limits. */
 #define BATCH		32
 
-/* An arena that does nothing at all for so long hangs, on the slowest machine too. */
+/* An arena that does nothing for this long hangs, on the slowest machine too. */
 #define HANG_SECONDS	90
 
 #define DEFAULT_SECONDS	10
@@ -94,7 +94,7 @@ static void one_operation(struct task *t)
 	t->ops++;
 }
 
-/* Frees or gives away the keys that a task or a handler owns when it ends. */
+/* Free or give away the keys that a task or a handler owns when it ends. */
 static void give_up_keys(struct task *t)
 {
 	int k;
@@ -456,7 +456,7 @@ static bool can_set_sysctl(int *value)
 	return ok;
 }
 
-/* Waits for the arena, as long as it does something. */
+/* Wait for the arena, as long as it does something. */
 static int wait_for_arena(pid_t pid)
 {
 	const struct timespec patience = { .tv_sec = HANG_SECONDS };

@@ -62,7 +62,7 @@ static int uring_enter(struct ring *ring, unsigned int submit, unsigned int wait
 	return syscall(__NR_io_uring_enter, ring->fd, submit, wait, flags, NULL, 0);
 }
 
-/* Gives 0 or errno. */
+/* Open a ring. Return 0 or errno. */
 static int ring_open(struct ring *ring, unsigned int flags)
 {
 	/* A submission thread that finds nothing to do sleeps after a millisecond. */
@@ -94,7 +94,7 @@ static int ring_open(struct ring *ring, unsigned int flags)
 	return 0;
 }
 
-/* Puts a request into the queue, which does not yet submit it. */
+/* Put a request into the queue, which does not yet submit it. */
 static bool ring_queue(struct ring *ring, const struct io_uring_sqe *sqe)
 {
 	unsigned int tail = *ring->sq_tail, index = tail % ENTRIES;
@@ -105,7 +105,7 @@ static bool ring_queue(struct ring *ring, const struct io_uring_sqe *sqe)
 	return true;
 }
 
-/* Waits for the result of the request, and drops those of others. */
+/* Wait for the result of the request, and drop those of others. */
 static int ring_wait(struct ring *ring, unsigned int user_data)
 {
 	struct io_uring_cqe cqe;
@@ -190,7 +190,7 @@ struct uring {
 	int sleep[2];
 	bool ready;
 	bool go;
-	/* So many requests have a result to wait for. */
+	/* How many requests have a result to wait for. */
 	int submitted;
 	/* Results of the holder. */
 	int setup_errno;
@@ -358,7 +358,7 @@ static bool arm_idle_worker(struct uring *uring)
 	return true;
 }
 
-/* The only worker waits for somebody who opens a FIFO, and the request for the worker. */
+/* The only worker waits for the opening of a FIFO, and the request waits for the worker. */
 static bool arm_busy_worker(struct uring *uring)
 {
 	unsigned int max_workers[2] = { 1, 1 };
@@ -510,7 +510,7 @@ static void *holder_thread(void *arg)
 	return NULL;
 }
 
-/* Starts the holder, which sleeps or spins then. False ends the test. */
+/* Start the holder, which then sleeps or spins. Return false to end the test. */
 static bool start_holder(struct __test_metadata *_metadata, struct uring *uring, uint32_t pkru)
 {
 	uring->pkru_before = pkru;
@@ -543,7 +543,7 @@ static bool change_owner(struct uring *uring)
 	return true;
 }
 
-/* Starts the request, and gives its result when the holder has ended. */
+/* Start the request, and return its result when the holder has ended. */
 static int finish_request(struct uring *uring)
 {
 	const FIXTURE_VARIANT(uring) *variant = uring->variant;
@@ -574,7 +574,7 @@ static bool pipe_has_mine(struct uring *uring)
 }
 
 /*
- * Starts the request. It is done, or else it fails and has no effect. The caller has
+ * Start the request. It is done, or else it fails and has no effect. The caller has
  * all rights to the key then.
  */
 static void expect_request(struct __test_metadata *_metadata, struct uring *uring, bool done)
@@ -602,7 +602,7 @@ TEST_F(uring, request_after_reissue)
 	EXPECT_REVOKED(0, KEY, uring->pkru);
 }
 
-/* B2: without a re-issue the same request has them, also when the key is freed. */
+/* B2: without a re-issue the same request has the rights, also when the key is freed. */
 TEST_F(uring, request_after_free)
 {
 	struct uring *uring = self->uring;

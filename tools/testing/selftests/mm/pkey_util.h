@@ -98,7 +98,7 @@ typedef uint32_t pkey_arg_t;
 
 #define PKEY_ARG_BITS		(8 * (int)sizeof(pkey_arg_t))
 
-/* The system call instruction itself; gives -errno. */
+/* Execute the system call instruction itself; return -errno on failure. */
 static inline int pkey_raw_syscall(unsigned int nr, pkey_arg_t arg1, pkey_arg_t arg2,
 				   pkey_arg_t arg3, pkey_arg_t arg4)
 {
@@ -122,8 +122,8 @@ static inline int pkey_raw_syscall(unsigned int nr, pkey_arg_t arg1, pkey_arg_t 
 }
 
 /*
- * Does what pkey_raw_syscall() does, and stores PKRU as the next instruction of this
- * task finds it. Only where pku_enabled().
+ * Do what pkey_raw_syscall() does, and store PKRU as the next instruction of this
+ * task finds it. This needs pku_enabled().
  */
 static inline int pkey_raw_syscall_pkru(unsigned int nr, pkey_arg_t arg1, pkey_arg_t arg2,
 					pkey_arg_t arg3, pkey_arg_t arg4, uint32_t *pkru)
@@ -193,8 +193,8 @@ static inline pid_t pkey_gettid(void)
 }
 
 /*
- * Sends a signal to this task, and stores PKRU as it is after the handler. Gives 0 or
- * -errno. Only where pku_enabled().
+ * Send a signal to this task, and store PKRU as it is after the handler. Return 0 or
+ * -errno. This needs pku_enabled().
  */
 static inline int pkey_raise(int sig, uint32_t *pkru)
 {
@@ -288,7 +288,7 @@ static inline void xsave_set_pkru(void *area, uint32_t pkru)
 #define NO_PKU		"needs protection keys"
 #define HAS_PKU		"needs a kernel without protection keys"
 
-/* RDPKRU and WRPKRU; only where pku_enabled(). */
+/* RDPKRU and WRPKRU; they need pku_enabled(). */
 static inline uint32_t rdpkru(void)
 {
 	uint32_t eax, edx;
@@ -303,7 +303,7 @@ static inline void wrpkru(uint32_t pkru)
 		     : : "a" (pkru), "c" (0), "d" (0) : "memory");
 }
 
-/* The same where there may be no PKRU. */
+/* Do the same where there may be no PKRU. */
 static inline uint32_t pkru_save(void)
 {
 	return pku_enabled() ? rdpkru() : 0;
@@ -360,8 +360,8 @@ static const uint32_t pkru_patterns[] = {
 };
 
 /*
- * Takes keys until there is none left. Gives their number, and the keys
- * themselves in the order they came, if @keys is not NULL.
+ * Take keys until there is none left. Return their number, and store the keys
+ * in the order they came, if @keys is not NULL.
  */
 static inline int pkey_take_all(int *keys)
 {
@@ -378,7 +378,7 @@ static inline int pkey_take_all(int *keys)
 	return nr;
 }
 
-/* Frees the key and allocates it again. */
+/* Free the key and allocate it again. */
 static inline bool pkey_reissue_with_rights(int pkey, unsigned int rights)
 {
 	return !sys_pkey_free(pkey) && sys_pkey_alloc(0, rights) == pkey;
@@ -436,8 +436,8 @@ static inline char *pkey_map_isolated(size_t pages, int prot, int pkey)
 }
 
 /*
- * Which keys can user space attach? Asks pkey_mprotect() with a page of its
- * own, which changes no key. 0 says that there is no such page.
+ * Which keys can user space attach? Ask pkey_mprotect() with a page of its
+ * own, which changes no key. 0 means that there is no such page.
  */
 static inline unsigned int pkey_attachable_mask(void)
 {
@@ -488,7 +488,7 @@ static __thread struct {
 static inline void pkey_on_segv(int sig, siginfo_t *info, void *ucontext)
 {
 	if (!pkey_try.running) {
-		/* Happens again on return, and is deadly then. */
+		/* The access faults again on return, and kills. */
 		signal(sig, SIG_DFL);
 		return;
 	}
@@ -500,7 +500,7 @@ static inline void pkey_on_segv(int sig, siginfo_t *info, void *ucontext)
 	siglongjmp(pkey_try.env, 1);
 }
 
-/* One instruction, so that the compiler neither drops nor repeats the access. */
+/* Use one instruction, so that the compiler neither drops nor repeats the access. */
 static inline void pkey_touch(enum pkey_access access, void *addr)
 {
 	int (*code)(void) = (int (*)(void))(uintptr_t)addr;
@@ -533,7 +533,7 @@ static inline void pkey_on_signal(int sig)
 	pkey_signal_handler(NULL);
 }
 
-/* Lets @handler handle the signal, which may come again while it runs. */
+/* Let @handler handle the signal, which may come again while it runs. */
 static inline bool pkey_handle_signal(int sig, int flags, void (*handler)(ucontext_t *ucontext))
 {
 	struct sigaction action = { .sa_flags = SA_NODEFER | flags };
@@ -547,7 +547,7 @@ static inline bool pkey_handle_signal(int sig, int flags, void (*handler)(uconte
 }
 
 /*
- * Tries one access. A write stores a zero byte, an execution wants pkey_code
+ * Try one access. A write stores a zero byte, an execution needs pkey_code
  * at @addr. The handler runs with the initial PKRU and siglongjmp() does not
  * bring the former value back, so this function does.
  */
@@ -612,7 +612,7 @@ struct pkey_vma {
 	unsigned long anon_huge;
 };
 
-/* Reads up to @max mappings that overlap the range; gives their number. */
+/* Read up to @max mappings that overlap the range; return their number. */
 static inline int pkey_read_vmas(const void *start, size_t len, struct pkey_vma *vmas,
 				 int max)
 {
@@ -668,7 +668,7 @@ static inline void *pkey_map_shared(size_t size)
 			 MAP_SHARED | MAP_ANONYMOUS, -1);
 }
 
-/* Waits for a child of any kind; gives its status, or -1. */
+/* Wait for a child of any kind; return its status, or -1. */
 static inline int pkey_wait_for(pid_t pid)
 {
 	int status;
@@ -688,7 +688,7 @@ static inline char *pkey_map_stack(void)
 	return stack ? stack + PKEY_STACK_PAGES * pkey_page_size() : NULL;
 }
 
-/* Starts a task with a stack of its own. Gives its number, or -1. */
+/* Start a task with a stack of its own. Return its number, or -1. */
 static inline pid_t pkey_clone(int (*fn)(void *arg), void *arg, int flags)
 {
 	char *stack = pkey_map_stack();
@@ -706,7 +706,7 @@ static inline pid_t pkey_clone(int (*fn)(void *arg), void *arg, int flags)
 #define FUTEX_OP_WAIT	0
 #define FUTEX_OP_WAKE	1
 
-/* Waits until *@word is not @value. It does not use errno, which tasks may share. */
+/* Wait until *@word is not @value. This does not use errno, which tasks may share. */
 static inline void pkey_wait_while(unsigned int *word, unsigned int value)
 {
 	while (LOAD(*word) == value)
@@ -736,7 +736,7 @@ static __attribute__((naked, unused)) void pkey_exit_handler(int sig)
 #endif
 }
 
-/* The reason of a skip where pkey_frames_open_keys() gives false. */
+/* The reason of a skip where pkey_frames_open_keys() returns false. */
 #define NO_KEYED_FRAMES	"needs a kernel that writes frames to memory with a closed key"
 
 /*
@@ -771,7 +771,7 @@ struct pkey_xstate {
 	size_t size;
 };
 
-/* Reads the extended registers of a stopped task as a debugger does. */
+/* Read the extended registers of a stopped task as a debugger does. */
 static inline bool pkey_get_xstate(pid_t pid, struct pkey_xstate *xstate)
 {
 	struct iovec iov = { .iov_base = xstate->bytes, .iov_len = PKEY_XSTATE_SIZE };
@@ -806,7 +806,7 @@ static inline char pkey_task_state(pid_t tid)
 	return state;
 }
 
-/* Stores the result of one read() of a file as text. Gives false if there is nothing. */
+/* Store the result of one read() of a file as text. Return false if there is nothing. */
 static inline bool pkey_read_file(const char *path, char *text, size_t size)
 {
 	int fd = open(path, O_RDONLY);
@@ -845,7 +845,7 @@ static inline int pkey_read_setting(const char *path)
 	return value;
 }
 
-/* Gives 0 or errno. */
+/* Return 0 or errno. */
 static inline int pkey_write_setting(const char *path, const char *value)
 {
 	errno = 0;
@@ -877,7 +877,7 @@ static inline const char *pkey_state(int pkey)
 	return "-";
 }
 
-/* Is that the state of the key, as far as the kernel tells it? */
+/* Is that the state of the key, as far as the kernel shows it? */
 static inline bool pkey_state_is(int pkey, const char *expected)
 {
 	const char *state = pkey_state(pkey);

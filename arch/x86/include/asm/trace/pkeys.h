@@ -75,7 +75,7 @@ TRACE_EVENT(pkey_alloc,
 );
 
 /**
- * pkey_free - a key is given back
+ * pkey_free - a key is freed
  * @pkeys: The keys of the address space.
  * @pkey: The key.
  *
@@ -104,7 +104,7 @@ TRACE_EVENT(pkey_free,
  * pkey_reissue - a clean key is handed out again
  * @pkey: The key.
  * @epoch: The number of the change of rights.
- * @tasks: How many other tasks were told to give up their rights.
+ * @tasks: How many other tasks were notified.
  *
  * There is no event if the caller is the only user of the address space.
  */
@@ -126,7 +126,7 @@ TRACE_EVENT(pkey_reissue,
 		__entry->tasks = tasks;
 	),
 
-	TP_printk("key %d, epoch %llu, told %d tasks", __entry->pkey,
+	TP_printk("key %d, epoch %llu, notified %d tasks", __entry->pkey,
 		  __entry->epoch, __entry->tasks)
 );
 
@@ -135,9 +135,9 @@ TRACE_EVENT(pkey_reissue,
  * @pkey: The key.
  * @rights: The rights.
  * @epoch: The number of the change of rights.
- * @tasks: How many other tasks were told.
+ * @tasks: How many other tasks were notified.
  *
- * By PR_PKEY_SET_RIGHTS, or by pkey_alloc() in scope process.
+ * The cause is PR_PKEY_SET_RIGHTS, or pkey_alloc() in scope process.
  */
 TRACE_EVENT(pkey_set_rights,
 
@@ -159,16 +159,16 @@ TRACE_EVENT(pkey_set_rights,
 		__entry->tasks = tasks;
 	),
 
-	TP_printk("key %d, rights %s, epoch %llu, told %d tasks", __entry->pkey,
+	TP_printk("key %d, rights %s, epoch %llu, notified %d tasks", __entry->pkey,
 		  show_pkey_rights(__entry->rights), __entry->epoch, __entry->tasks)
 );
 
 /**
- * pkey_revoke - the current task's rights are changed as another task demands
- * @pkeys: One bit a key, those to which its rights change.
- * @epoch: The change of rights up to which it has been told.
+ * pkey_revoke - the current task applies changes of rights that another task made
+ * @pkeys: One bit a key: the rights to it change.
+ * @epoch: The epoch up to which the task is in sync now.
  *
- * There is no event if the rights were so before, nor for sigreturn and clone().
+ * There is no event if the task had these rights already, nor in sigreturn and clone().
  */
 TRACE_EVENT(pkey_revoke,
 
