@@ -58,12 +58,14 @@
  *  - before each callback of task_work_run(), which runs them last in, first out;
  *  - before each request that io_uring starts and each item of its own lists:
  *    its worker and submission threads never return to user mode;
- *  - before each work of a vhost worker, which does not either.
+ *  - before each work of a vhost worker, which does not either;
+ *  - before a new task stores its number (set_child_tid), and before a task that exits
+ *    writes robust futexes and clear_child_tid, perhaps after it was stopped.
  *
- * These act for a task without pkeys_sync(), and need none: system calls that began
- * before the change; exit (robust list, clear_child_tid), which is a system call or
- * follows signal delivery; signal frames, for which all keys are open; BPF task work
- * and deferred unwinding, which are callbacks of task_work_run().
+ * These act for a task without pkeys_sync(), and need none: system calls, and
+ * instructions that the kernel emulates, that began before the change; signal frames,
+ * for which all keys are open; BPF task work and deferred unwinding, which are
+ * callbacks of task_work_run().
  *
  * Bits of other keys do not change, sleeping tasks sleep on, no system call is
  * interrupted. mmap_lock and tasklist_lock are not needed.
@@ -556,6 +558,10 @@ int __vma_pkey_pin(struct vm_area_struct *vma, int pkey)
 	union pkey_map map = pkeys_map(pkeys), new;
 
 	mmap_assert_write_locked(vma->vm_mm);
+	/* mprotect_fixup() refuses to change it, and a refused call pins nothing (C3). */
+	if (vma->vm_flags & VM_SEALED)
+		return 0;
+
 	do {
 		/* An earlier mapping of the same call may have pinned it already. */
 		if (!pkey_map_attachable(map, pkey) && pkey != map.exec_only &&

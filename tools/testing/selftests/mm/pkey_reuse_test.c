@@ -1380,6 +1380,17 @@ TEST_F(full, refused_pkey_mprotect_of_read_only_file)
 	choose_beside_refused(_metadata, page, EACCES);
 }
 
+TEST_F(full, refused_pkey_mprotect_of_sealed_memory)
+{
+	void *page = pkey_map(1, RW);
+
+	ASSERT_TRUE(!!page);
+	if (syscall(__NR_mseal, page, pkey_page_size(), 0))
+		SKIP(return, "needs mseal()");
+
+	choose_beside_refused(_metadata, page, EPERM);
+}
+
 /* Free the key while pkey_mprotect() attaches it to many mappings. */
 #define NR_PARTS	256
 

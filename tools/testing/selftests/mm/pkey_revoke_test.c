@@ -8,6 +8,7 @@
  * to a new owner. All keys are allocated, so the one that is freed comes next.
  */
 #define _GNU_SOURCE
+#include <linux/futex.h>
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -1082,6 +1083,121 @@ TEST_F(full, tasks_that_exit_hide_no_other)
 	STORE(coming.go, 1);
 	ASSERT_EQ(0, pthread_join(coming.thread, NULL));
 	EXPECT_EQ(0, kept);
+}
+
+/*
+ * Memory that the kernel writes for a task, with the rights of the task.
+ *
+ * @tid: Written when a task begins or ends (set_child_tid, clear_child_tid).
+ * @futex: A robust futex.
+ */
+struct written {
+	int tid;
+	int futex;
+};
+
+static struct {
+	struct robust_list_head head;
+	struct robust_list entry;
+} robust;
+
+static int ends(void *arg)
+{
+	return 0;
+}
+
+/* Own a robust futex, and stop. The task that waits for this one does not let it go on. */
+static int stops_with_futex(void *arg)
+{
+	struct written *written = arg;
+	pid_t pid = pkey_gettid();
+
+	robust.entry.next = &robust.head.list;
+	robust.head.list.next = &robust.entry;
+	robust.head.futex_offset = (char *)&written->futex - (char *)&robust.entry;
+	STORE(written->futex, pid);
+	pkey_raw_syscall(__NR_set_robust_list, (uintptr_t)&robust.head, sizeof(robust.head), 0, 0);
+	pkey_raw_syscall(__NR_kill, pid, SIGSTOP, 0, 0);
+	return 0;
+}
+
+FIXTURE(beginning_and_end)
+{
+	struct written *written;
+	char *stack;
+};
+
+FIXTURE_VARIANT(beginning_and_end)
+{
+	bool reissue;
+};
+
+FIXTURE_VARIANT_ADD(beginning_and_end, with_rights) { .reissue = false };
+FIXTURE_VARIANT_ADD(beginning_and_end, without_rights) { .reissue = true };
+
+FIXTURE_SETUP(beginning_and_end)
+{
+	if (!pku_enabled())
+		SKIP(return, NO_PKU);
+
+	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
+	self->written = pkey_map(1, RW);
+	ASSERT_TRUE(!!self->written);
+	self->stack = pkey_map_stack();
+	ASSERT_TRUE(!!self->stack);
+}
+
+FIXTURE_TEARDOWN(beginning_and_end)
+{
+}
+
+/* Give the memory to KEY, of which the other task has lost the rights if @reissue. */
+static bool protect_written(struct written *written, bool reissue)
+{
+	return (!reissue || pkey_reissue(KEY)) &&
+	       !sys_pkey_mprotect(written, pkey_page_size(), RW, KEY);
+}
+
+/* F4: the kernel stores the number of a new task with the rights that are left to it. */
+TEST_F(beginning_and_end, set_child_tid)
+{
+	struct sched_param first_in_first_out = { .sched_priority = 1 };
+	cpu_set_t one;
+	pid_t pid;
+
+	/* On one processor the child does not run before this task waits for it. */
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);
+	if (sched_setaffinity(0, sizeof(one), &one) ||
+	    sched_setscheduler(0, SCHED_FIFO, &first_in_first_out))
+		SKIP(return, "needs CAP_SYS_NICE");
+
+	pid = clone(ends, self->stack, CLONE_VM | CLONE_CHILD_SETTID | SIGCHLD, NULL, NULL, NULL,
+		    &self->written->tid);
+	ASSERT_LT(0, pid);
+	ASSERT_EQ(0, LOAD(self->written->tid));
+	ASSERT_TRUE(protect_written(self->written, variant->reissue));
+	ASSERT_EQ(0, pkey_wait_for(pid));
+	EXPECT_EQ(variant->reissue ? 0 : pid, self->written->tid);
+}
+
+/* F4: so does it write what a task leaves behind that is killed while it is stopped. */
+TEST_F(beginning_and_end, killed_while_stopped)
+{
+	pid_t pid;
+	int status;
+
+	pid = clone(stops_with_futex, self->stack, CLONE_VM | CLONE_CHILD_CLEARTID | SIGCHLD,
+		    self->written, NULL, NULL, &self->written->tid);
+	ASSERT_LT(0, pid);
+	ASSERT_EQ(pid, waitpid(pid, &status, WUNTRACED));
+	ASSERT_TRUE(WIFSTOPPED(status));
+	self->written->tid = pid;
+	ASSERT_TRUE(protect_written(self->written, variant->reissue));
+	ASSERT_EQ(0, kill(pid, SIGKILL));
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(variant->reissue ? pid : 0, self->written->tid);
+	EXPECT_EQ(variant->reissue ? pid : FUTEX_OWNER_DIED, self->written->futex & ~FUTEX_WAITERS);
 }
 
 int main(int argc, char **argv)
