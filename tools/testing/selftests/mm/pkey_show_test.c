@@ -15,6 +15,9 @@
 #include "pkey_holder.h"
 #include "pkey_prctl.h"
 
+/* The argument that makes this program look at itself after execve(). */
+#define NEW_PROGRAM_ARG	"--after-execve"
+
 /* The test has an instance of its own, so that others can trace at the same time. */
 #define INSTANCE	"/sys/kernel/tracing/instances/pkey_show_test"
 
@@ -415,6 +418,32 @@ TEST(thread_file_shows_age_at_first_use)
 	EXPECT_STREQ("yes", ROW_TEXT(getpid(), second.tid, 2, older));
 	ASSERT_TRUE(holder_finish(&first));
 	ASSERT_TRUE(holder_finish(&second));
+}
+
+/* In a new program: its only thread is older than a key that is handed out now. */
+static bool new_program_is_older(void)
+{
+	int pkey = sys_pkey_alloc(0, 0);
+
+	return pkey > 0 && !strcmp("yes", ROW_TEXT(getpid(), pkey_gettid(), pkey, older));
+}
+
+/* K1, E3: what a task remembers of the keys of its old program says nothing of the new. */
+TEST(thread_file_after_execve)
+{
+	pid_t pid;
+
+	if (!pku_enabled())
+		SKIP(return, NO_PKU);
+
+	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		execl("/proc/self/exe", "pkey_show_test", NEW_PROGRAM_ARG, NULL);
+		_exit(1);
+	}
+	EXPECT_EQ(0, pkey_wait_for(pid));
 }
 
 /* K1, E1: a child of fork() is younger than the keys that it has copied. */
@@ -1049,4 +1078,10 @@ TEST_F(trace, alloc_and_free_take_no_mmap_lock)
 	close(fd);
 }
 
-TEST_HARNESS_MAIN
+int main(int argc, char **argv)
+{
+	if (argc == 2 && !strcmp(argv[1], NEW_PROGRAM_ARG))
+		return !new_program_is_older();
+
+	return test_harness_run(argc, argv);
+}
