@@ -456,11 +456,14 @@ TEST_F(handler, frame_without_extended_part)
 TEST_F(handler, frame_in_forked_child)
 {
 	const struct frame_plan plan = { .reissue = reissue_here, .fork = true };
+	const uint32_t before = pkru_with_rights(frame_pkru(8), KEY + 1, 0);
 	uint32_t after;
 
-	after = run_frame(&plan, variant->flags, frame_pkru(8));
+	/* The frame is younger than this, in the child too: KEY + 1 stays open. */
+	ASSERT_TRUE(pkey_reissue(KEY + 1));
+	after = run_frame(&plan, variant->flags, before);
 	EXPECT_EQ(0, frames.failed);
-	EXPECT_REVOKED(frame_pkru(8), KEY, after);
+	EXPECT_REVOKED(before, KEY, after);
 	if (!frames.child)
 		pkey_child_end(_metadata);
 	EXPECT_CHILD_PASSED(frames.child);
