@@ -6,8 +6,8 @@
 # allnoconfig; the first two boot; the tests of the unpatched tree and those of ours that
 # belong to the patches so far pass (scripts/bisect-tests). The tests are built once, from
 # the whole series. The result is TAP, into DIRECTORY if there is one, with one row for
-# each patch; without arguments results/bisect.txt has the rows too. A patch that has passed is not tried again until something below it, the
-# tests or the configuration change.
+# each patch; without arguments results/bisect.txt has the rows too. A patch that has
+# passed is not tried again until something below it, the tests or the configuration change.
 . "$(dirname "$0")/lib.sh"
 . "$scripts/tap.sh"
 
