@@ -1181,7 +1181,7 @@ TEST_F(beginning_and_end, set_child_tid)
 	EXPECT_EQ(variant->reissue ? 0 : pid, self->written->tid);
 }
 
-/* F4: so does it write what a task leaves behind that is killed while it is stopped. */
+/* F4: what the kernel writes for a stopped task that is killed, it writes with the rights left. */
 TEST_F(beginning_and_end, killed_while_stopped)
 {
 	pid_t pid;
