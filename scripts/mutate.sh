@@ -23,6 +23,8 @@ broken=$lab_work/linux
 caught=$work/mutants-caught
 # A mutant that the compiler refuses says nothing of the tests: it is missed.
 unbuilt="does not build"
+# The boots whose control has passed in this run.
+declare -A controlled=()
 # Seconds for a program and for a boot: what is broken may hang.
 : "${TEST_LIMIT:=120}" "${BOOT_LIMIT:=400}"
 export TEST_LIMIT BOOT_LIMIT TORTURE=3
@@ -128,6 +130,8 @@ keep() {
 # any mutant with this boot is given. Each lab has its own, which configures it.
 control() {
 	local boot=$1 name tests result patch mark caught=$lab_work
+	[ -z "${controlled[$boot]:-}" ] || return 0
+	controlled[$boot]=1
 	name=control-$(cksum <<<"$boot" | cut -d' ' -f1)
 	tests=$(for patch in "$mutants"/*.patch; do
 		[ "$(boot_of "$patch")" != "$boot" ] || field Tests "$patch"

@@ -143,7 +143,8 @@ static void read_name(int dir, const char *path, char *name, size_t size)
 static int cannot_read(const struct process *process, const char *what, int err)
 {
 	if (err == ESRCH || err == ENOENT)
-		complain("process %d has ended, or has no memory of its own", process->pid);
+		complain("process %d or its main thread has ended, or it has no memory of its own",
+			 process->pid);
 	else if (err == EACCES || err == EPERM)
 		complain("no permission to look at the memory of process %d", process->pid);
 	else

@@ -507,6 +507,8 @@ struct closer {
 	bool in_section;
 	/* The area has this key instead, and the task closes it. */
 	int area_key;
+	/* The bits that close a key. */
+	int rights;
 	struct pkey_rseq *area;
 	int aborts;
 	uint32_t after;
@@ -525,9 +527,9 @@ static int closer_run(void *arg)
 		return 2;
 
 	/* Only KEY is open, or all but that of the area. */
-	closed = 0xffffffff & ~(PKEY_RIGHTS_MASK << 2 * KEY);
+	closed = closer->rights * 0x55555555 & ~(PKEY_RIGHTS_MASK << 2 * KEY);
 	if (closer->area_key)
-		closed = PKEY_DISABLE_ACCESS << 2 * closer->area_key;
+		closed = closer->rights << 2 * closer->area_key;
 	for (i = 1; i <= NR_PREEMPTIONS; i++) {
 		if (closer->in_section)
 			closer->aborts += section_with_key_0_closed(rseq, closer->page, closed,
@@ -575,6 +577,14 @@ FIXTURE(key_0)
 	struct closer closer;
 };
 
+FIXTURE_VARIANT(key_0)
+{
+	int rights;
+};
+
+FIXTURE_VARIANT_ADD(key_0, no_access) { .rights = PKEY_RIGHTS_MASK };
+FIXTURE_VARIANT_ADD(key_0, no_write) { .rights = PKEY_DISABLE_WRITE };
+
 FIXTURE_SETUP(key_0)
 {
 	const size_t size = pkey_page_size();
@@ -584,6 +594,7 @@ FIXTURE_SETUP(key_0)
 
 	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
 	wrpkru(0);
+	self->closer.rights = variant->rights;
 	self->closer.page = pkey_map(1, RW);
 	self->closer.area = pkey_map(1, RW);
 	ASSERT_TRUE(self->closer.page && self->closer.area);
@@ -672,8 +683,9 @@ static int register_with_pkru(struct pkey_rseq *rseq, uint32_t closed, uint32_t 
 
 struct registrar {
 	struct pkey_rseq *area;
-	/* The process closes this key, then opens it again. */
+	/* The process closes this key with these bits, then opens it again. */
 	int area_key;
+	int rights;
 	int result_closed;
 	int result_open;
 };
@@ -684,7 +696,7 @@ static int registrar_run(void *arg)
 
 	pkey_die_with_parent();
 	registrar->result_closed = register_with_pkru(registrar->area,
-						      PKEY_DISABLE_ACCESS <<
+						      registrar->rights <<
 						      2 * registrar->area_key, 0);
 	registrar->result_open = pkey_rseq_register(registrar->area);
 	return 0;
@@ -701,6 +713,7 @@ TEST_F(key_0, registering_uses_own_rights)
 		registrar = (struct registrar){
 			.area = self->closer.area,
 			.area_key = keys[i],
+			.rights = variant->rights,
 		};
 		ASSERT_EQ(0, sys_pkey_mprotect(registrar.area, pkey_page_size(), RW, keys[i]));
 		EXPECT_CHILD_PASSED(pkey_clone(registrar_run, &registrar, CLONE_VM | SIGCHLD));
