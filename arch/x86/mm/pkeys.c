@@ -52,20 +52,20 @@
  * remembers, and remembers the last. It runs wherever something is about to act
  * with the task's PKRU, so that the order does not depend on who queued what:
  *
- *  - first thing in resume_user_mode_work(), and in the loop on the way to user
- *    mode before the slice extension of rseq, and after schedule() before signal
- *    delivery, uprobes and the fixup of robust futexes;
+ *  - first thing in resume_user_mode_work(), and there again before rseq; in the loop
+ *    on the way to user mode before the slice extension of rseq, and after schedule()
+ *    before signals, uprobes and the fixup of robust futexes;
+ *  - before a signal frame is written, perhaps after the task was stopped;
  *  - before each callback of task_work_run(), which runs them last in, first out;
  *  - before each request that io_uring starts and each item of its own lists:
  *    its worker and submission threads never return to user mode;
  *  - before each work of a vhost worker, which does not either;
  *  - before a new task stores its number (set_child_tid), and before a task that exits
- *    writes robust futexes and clear_child_tid, perhaps after it was stopped.
+ *    or calls execve() writes robust futexes and clear_child_tid.
  *
  * These act for a task without pkeys_sync(), and need none: system calls, and
- * instructions that the kernel emulates, that began before the change; signal frames,
- * for which all keys are open; BPF task work and deferred unwinding, which are
- * callbacks of task_work_run().
+ * instructions that the kernel emulates, that began before the change; BPF task work
+ * and deferred unwinding, which are callbacks of task_work_run().
  *
  * Bits of other keys do not change, sleeping tasks sleep on, no system call is
  * interrupted. mmap_lock and tasklist_lock are not needed.

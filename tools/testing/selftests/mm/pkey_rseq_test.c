@@ -726,6 +726,55 @@ TEST_F(key_0, registering_uses_own_rights)
 }
 
 /*
+ * The area of a stopped task (F4)
+ *
+ * A task is stopped. It loses its rights to a key, then its area gets this key. A signal
+ * waits for it, so it gets to the handler before it has been on the way to user mode.
+ */
+#define WRITTEN			0x5a5a5a5a
+
+static int stopped_run(void *area)
+{
+	pkey_die_with_parent();
+	if (pkey_rseq_register(area))
+		return 2;
+
+	pkey_raw_syscall(__NR_kill, pkey_gettid(), SIGSTOP, 0, 0);
+	return 0;
+}
+
+TEST(area_of_stopped_task)
+{
+	struct pkey_rseq *area = pkey_map(1, RW);
+	int status;
+	pid_t pid;
+
+	if (!pku_enabled())
+		SKIP(return, NO_PKU);
+
+	ASSERT_TRUE(!!area);
+	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
+	signal(SIGUSR1, count_signal);
+	pid = pkey_clone(stopped_run, area, CLONE_VM | SIGCHLD);
+	ASSERT_LT(0, pid);
+	ASSERT_EQ(pid, waitpid(pid, &status, WUNTRACED));
+	if (status == CLOSER_STATUS_NO_RSEQ)
+		SKIP(return, NO_RSEQ);
+	ASSERT_TRUE(WIFSTOPPED(status));
+
+	ASSERT_TRUE(pkey_reissue(KEY));
+	ASSERT_EQ(0, sys_pkey_mprotect(area, pkey_page_size(), RW, KEY));
+	area->cpu_id = WRITTEN;
+	ASSERT_EQ(0, kill(pid, SIGUSR1));
+	ASSERT_EQ(0, kill(pid, SIGCONT));
+	/* The task cannot go on without its area. */
+	status = pkey_wait_for(pid);
+	ASSERT_TRUE(WIFSIGNALED(status));
+	EXPECT_EQ(SIGSEGV, WTERMSIG(status));
+	EXPECT_EQ(WRITTEN, area->cpu_id);
+}
+
+/*
  * Slice extensions (F7)
  *
  * A task asks for more time whenever another waits for its processor. A change of its
