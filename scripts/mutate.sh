@@ -102,7 +102,7 @@ compile() {
 # What failed goes to stdout, a line each.
 # shellcheck disable=SC2317
 try() {
-	local name=$1 tests=$2 config=$3
+	local name=$1 tests=$2 config=$3 failures
 	shift 3
 	compile "$name" "$config" || {
 		echo "$unbuilt, see $lab_work/$name.log"
@@ -112,9 +112,10 @@ try() {
 		"$scripts/boot.sh" "$name" "$@" >>"$lab_work/$name.log" 2>&1
 	"$scripts/report.pl" "$tree" "$scripts/known-failures" "$lab_work/results/$name" \
 		>>"$lab_work/$name.log" || true
-	# What did not start because of another failure says nothing.
-	sed -n 's/; log: .*//; s/^FAILED: [^:]*: //p' "$lab_work/$name.log" |
-		grep -v 'left no result' || true
+	# What did not start because of another failure says nothing. Without another failure
+	# it is the program that hung.
+	failures=$(sed -n 's/; log: .*//; s/^FAILED: [^:]*: //p' "$lab_work/$name.log")
+	grep -v 'left no result' <<<"$failures" | grep . || grep . <<<"$failures" || true
 }
 
 # known NAME STAMP: is there a result?
