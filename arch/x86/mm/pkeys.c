@@ -55,7 +55,7 @@
  *  - first thing in resume_user_mode_work(), and there again before rseq; in the loop
  *    on the way to user mode before the slice extension of rseq, and after schedule()
  *    before signals, uprobes and the fixup of robust futexes;
- *  - before a signal frame is written, perhaps after the task was stopped;
+ *  - before a signal is delivered or core dumped, perhaps after the task was stopped;
  *  - before each callback of task_work_run(), which runs them last in, first out;
  *  - before each request that io_uring starts and each item of its own lists:
  *    its worker and submission threads never return to user mode;
