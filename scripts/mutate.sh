@@ -184,10 +184,11 @@ summary() {
 row() {
 	local name=$1 patch=$mutants/$1.patch reason found good=0
 	reason=$(field Equivalent "$patch")
-	found=$(tail -n +2 "$caught/$name" | summary)
+	found=$(tail -n +2 "$caught/$name")
 	if [[ $found == "$unbuilt"* ]]; then
 		good=1
 	elif [ -n "$found" ]; then
+		found=$(summary <<<"$found")
 		found="caught by $found"
 		[ -z "$reason" ] || { found="is said to be equivalent, and was $found" good=1; }
 	elif [ -n "$reason" ]; then

@@ -954,8 +954,8 @@ TEST_F(trace, alloc_in_scope_process)
 	EXPECT_EQ(1, count_events("pkey_alloc", 1));
 }
 
-/* The event of one access that a key refuses names the key and the address. */
-static bool violation_is_traced(enum pkey_access access, char *addr, int pkey)
+/* The event of one access that a key refuses names the key, the address and the rights. */
+static bool violation_is_traced(enum pkey_access access, char *addr, int pkey, const char *rights)
 {
 	char text[32];
 
@@ -967,6 +967,7 @@ static bool violation_is_traced(enum pkey_access access, char *addr, int pkey)
 	snprintf(text, sizeof(text), "%lx", (unsigned long)addr);
 	return count_events("pkey_violation", pkey) == 1 &&
 	       event_says("pkey_violation", pkey, text) &&
+	       event_says("pkey_violation", pkey, rights) &&
 	       event_says("pkey_violation", pkey, "older");
 }
 
@@ -981,10 +982,10 @@ TEST_F(trace, violation)
 	pages[size] = 1;
 	ASSERT_EQ(0, sys_pkey_mprotect(pages, 2 * size, RW, KEY));
 	pkru_set_rights(KEY, PKEY_DISABLE_ACCESS);
-	EXPECT_TRUE(violation_is_traced(PKEY_READ, pages + 16, KEY));
-	EXPECT_TRUE(violation_is_traced(PKEY_WRITE, pages + size + 32, KEY));
+	EXPECT_TRUE(violation_is_traced(PKEY_READ, pages + 16, KEY, "rights --"));
+	EXPECT_TRUE(violation_is_traced(PKEY_WRITE, pages + size + 32, KEY, "rights --"));
 	pkru_set_rights(KEY, PKEY_DISABLE_WRITE);
-	EXPECT_TRUE(violation_is_traced(PKEY_WRITE, pages, KEY));
+	EXPECT_TRUE(violation_is_traced(PKEY_WRITE, pages, KEY, "rights r-"));
 }
 
 /* K2: a fault that no key causes is no violation; nor is an access that is allowed. */
