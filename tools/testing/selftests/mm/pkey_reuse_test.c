@@ -1283,10 +1283,12 @@ TEST_F(full, waiting_pkey_mprotect_does_not_count)
 	}
 	ASSERT_TRUE(hold_stop(&hold));
 	/* G1: if the calls had waited too, the wait would have been over each time. */
-	if (found < ENOUGH_HOLDS && hold.seen < NR_HOLDS / 4)
+	if (!found && hold.seen < NR_HOLDS / 4)
 		SKIP(return, "the race did not happen: pkey_mprotect() was not seen waiting");
 	EXPECT_LT(0, found);
-	EXPECT_LE(found, 2 * clean);
+	/* What holds in most rounds may not hold in a few. */
+	if (found == ENOUGH_HOLDS || hold.seen >= NR_HOLDS / 4)
+		EXPECT_LE(found, 2 * clean);
 }
 
 static void free_key(int *result)
@@ -1314,10 +1316,12 @@ TEST_F(full, key_is_judged_under_mmap_lock)
 	}
 	ASSERT_TRUE(hold_stop(&hold));
 	/* G1: if the calls had waited too, the wait would have been over each time. */
-	if (found < ENOUGH_HOLDS && hold.seen < NR_HOLDS / 4)
+	if (!found && hold.seen < NR_HOLDS / 4)
 		SKIP(return, "the race did not happen: pkey_mprotect() was not seen waiting");
 	EXPECT_LT(0, found);
-	EXPECT_LE(found, 2 * refused);
+	/* What holds in most rounds may not hold in a few. */
+	if (found == ENOUGH_HOLDS || hold.seen >= NR_HOLDS / 4)
+		EXPECT_LE(found, 2 * refused);
 }
 
 /* A thread whose calls of pkey_mprotect() all fail. */
