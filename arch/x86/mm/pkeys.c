@@ -65,7 +65,8 @@
  *
  * These act for a task without pkeys_sync(), and need none: system calls, and
  * instructions that the kernel emulates, that began before the change; BPF task work
- * and deferred unwinding, which are callbacks of task_work_run().
+ * and deferred unwinding, which are callbacks of task_work_run() (a task that exits
+ * unwinds in do_exit(): in such a system call, or just after get_signal()).
  *
  * Bits of other keys do not change, sleeping tasks sleep on, no system call is
  * interrupted. mmap_lock and tasklist_lock are not needed.
