@@ -28,8 +28,10 @@ mkdir -p "$new"/{patches,b} 2>/dev/null ||
 # Other files beside the patches stay.
 [ ! -d "$patches" ] || cp -a "$patches/." "$new/patches"
 rm -f "$new"/patches/[0-9]*.patch
+# The subject of the cover letter says for which version and kernel the patches are.
+prefix=$(sed -n 's|^Subject: \[\(PATCH[^]]*\) 00*/.*|\1|p' "$new/patches/0000-cover-letter.txt" 2>/dev/null || true)
 in_tree -c core.abbrev=12 format-patch -q -n --zero-commit --no-signature --no-thread \
-	--stat=72 -o "$new/patches" refs/tags/base..series
+	--subject-prefix="${prefix:-PATCH}" --stat=72 -o "$new/patches" refs/tags/base..series
 [ "$(ls "$new"/patches/[0-9]*.patch | wc -l)" = "$count" ] || die "git wrote fewer than $count patches"
 
 # A series that make port has carried here begins with the old cover letter.

@@ -27,6 +27,7 @@
 #include <linux/wait.h>
 
 #include <asm/pkru.h>
+#include <asm/tlbflush.h>
 
 #define CREATE_TRACE_POINTS
 #include <asm/trace/pkeys.h>
@@ -82,8 +83,10 @@
  *	  IPI has been handled
  *	  returns                              next instruction, with new rights
  *
- *     A task that is switched to after the mask of processors was read had its
- *     flag set before: it changes its PKRU before it gets to user mode.
+ *     The IPI goes to the processors that run a task with the mm, not to those that
+ *     are idle or run a kernel thread or another process. If one of those switches to
+ *     a task with the mm afterwards, the flag of this task was set before: it changes
+ *     its PKRU before it gets to user mode.
  *
  *     The task clears the flag, then reads the epoch; the caller writes the epoch,
  *     then sets the flag. So a task that finds the old epoch gets the flag again.
@@ -404,8 +407,22 @@ static bool is_kthread(struct task_struct *t)
 	return data_race(t->flags) & PF_KTHREAD;
 }
 
-static void pkey_ipi(void *unused)
+static void pkey_ipi(void *mm)
 {
+}
+
+/*
+ * (A): Does @cpu run a task with @mm, or switch to one? A processor first stores
+ * LOADED_MM_SWITCHING, or that it is not lazy any more. Then it executes a full
+ * barrier, in switch_mm_irqs_off() or where finish_task_switch() drops the lazy mm.
+ * Last it reads the flags of the task, on the way to user mode.
+ */
+static bool cpu_runs_mm(int cpu, void *mm)
+{
+	struct mm_struct *loaded = READ_ONCE(per_cpu(cpu_tlbstate.loaded_mm, cpu));
+
+	return (loaded == mm || loaded == LOADED_MM_SWITCHING) &&
+		!READ_ONCE(per_cpu(cpu_tlbstate_shared.is_lazy, cpu));
 }
 
 /*
@@ -455,14 +472,12 @@ static noinline int mm_pkeys_notify(struct mm_struct *mm)
 		return 0;
 
 	/*
-	 * (A): set the flags, then read on which processors the mm is. One that
-	 * is not in the mask yet has to come through the scheduler to use it,
-	 * and will see the flag of the task that it then runs.
+	 * (A): set the flags, then read which processors run the mm. Another one
+	 * has to come through the scheduler to use it, and will see the flag of
+	 * the task that it then runs.
 	 */
 	smp_mb();
-	preempt_disable();
-	smp_call_function_many(mm_cpumask(mm), pkey_ipi, NULL, true);
-	preempt_enable();
+	on_each_cpu_cond_mask(cpu_runs_mm, pkey_ipi, mm, true, mm_cpumask(mm));
 	return found - 1;
 }
 

@@ -193,6 +193,53 @@ TEST_F(full, many_holders_lose_rights)
 	}
 }
 
+static bool stay_on_processor(int number)
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(number, &one);
+	return !sched_setaffinity(0, sizeof(one), &one);
+}
+
+/* How many interrupts for function calls has processor 1 had? */
+static unsigned long calls_of_processor_1(void)
+{
+	FILE *interrupts = fopen("/proc/interrupts", "r");
+	unsigned long calls = 0;
+	char line[4096];
+
+	while (interrupts && fgets(line, sizeof(line), interrupts))
+		if (sscanf(line, " CAL: %*u %lu", &calls) == 1)
+			break;
+	if (interrupts)
+		fclose(interrupts);
+	return calls;
+}
+
+/* F4: a processor where the other tasks sleep is not interrupted. */
+TEST_F(full, idle_processor_is_not_interrupted)
+{
+	enum { ROUNDS = 400 };
+	static struct holder holder = { .doing = READ };
+	unsigned long before;
+	int i;
+
+	/* The holder begins on processor 1 and sleeps there, and this task leaves it. */
+	if (!stay_on_processor(1))
+		SKIP(return, "needs a second processor");
+	holder.pkru = 0;
+	ASSERT_TRUE(holder_start(&holder));
+	ASSERT_TRUE(stay_on_processor(0));
+	before = calls_of_processor_1();
+	for (i = 0; i < ROUNDS; i++)
+		ASSERT_TRUE(pkey_reissue(KEY));
+	EXPECT_GT(ROUNDS / 2, calls_of_processor_1() - before);
+
+	ASSERT_TRUE(holder_finish(&holder));
+	EXPECT_REVOKED(0, KEY, holder.seen);
+}
+
 /* E4: what a debugger writes while a revocation is pending does not undo it. */
 TEST_F(full, debugger_does_not_undo_revocation)
 {
@@ -1162,13 +1209,10 @@ static bool protect_written(struct written *written, bool reissue)
 TEST_F(beginning_and_end, set_child_tid)
 {
 	struct sched_param first_in_first_out = { .sched_priority = 1 };
-	cpu_set_t one;
 	pid_t pid;
 
 	/* On one processor the child does not run before this task waits for it. */
-	CPU_ZERO(&one);
-	CPU_SET(sched_getcpu(), &one);
-	if (sched_setaffinity(0, sizeof(one), &one) ||
+	if (!stay_on_processor(sched_getcpu()) ||
 	    sched_setscheduler(0, SCHED_FIFO, &first_in_first_out))
 		SKIP(return, "needs CAP_SYS_NICE");
 
