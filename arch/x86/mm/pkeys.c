@@ -414,8 +414,9 @@ static void pkey_ipi(void *mm)
 /*
  * (A): Does @cpu run a task with @mm, or switch to one? A processor first stores
  * LOADED_MM_SWITCHING, or that it is not lazy any more. Then it executes a full
- * barrier, in switch_mm_irqs_off() or where finish_task_switch() drops the lazy mm.
- * Last it reads the flags of the task, on the way to user mode.
+ * barrier: in switch_mm_irqs_off(), in the next __schedule(), or where
+ * finish_task_switch() drops the lazy mm. Last it reads the flags of the task, on the
+ * way to user mode.
  */
 static bool cpu_runs_mm(int cpu, void *mm)
 {
@@ -473,8 +474,8 @@ static noinline int mm_pkeys_notify(struct mm_struct *mm)
 
 	/*
 	 * (A): set the flags, then read which processors run the mm. Another one
-	 * has to come through the scheduler to use it, and will see the flag of
-	 * the task that it then runs.
+	 * has to come through switch_mm_irqs_off() to use it, and will see the flag
+	 * of the task that it then runs.
 	 */
 	smp_mb();
 	on_each_cpu_cond_mask(cpu_runs_mm, pkey_ipi, mm, true, mm_cpumask(mm));
