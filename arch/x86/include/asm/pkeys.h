@@ -263,12 +263,11 @@ static inline void pkeys_sync_new_task(struct task_struct *p)
 	if (!arch_pkeys_enabled() || !p->mm)
 		return;
 
-	/*
-	 * (B): the list first, then the epoch. Pairs with mm_pkeys_notify(). No other
-	 * task can change the rights of a child of fork() yet.
-	 */
-	if (p->mm == current->mm)
+	/* No other task can change the rights of a child of fork() yet. */
+	if (p->mm == current->mm) {
+		/* (B): the list first, then the epoch. Pairs with mm_pkeys_notify(). */
 		smp_mb();
+	}
 	pkeys = mm_pkeys(p->mm);
 	if (pkeys)
 		__pkeys_sync_new_task(p, pkeys);

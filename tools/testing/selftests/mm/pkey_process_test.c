@@ -71,7 +71,6 @@ FIXTURE_TEARDOWN(fork)
 /* E1: the child has the allocated keys of its parent and no others. */
 TEST_F(fork, copies_allocated_keys)
 {
-
 	ASSERT_TRUE(alloc_some());
 	IN_CHILD {
 		EXPECT_EQ(SOME_KEYS, pkey_attachable_mask());
@@ -128,7 +127,6 @@ TEST_F(fork, copies_order_of_choice)
 /* E1, A4: the child of a process without free keys has none either. */
 TEST_F(fork, copies_full)
 {
-
 	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
 	IN_CHILD {
 		EXPECT_EQ(-1, sys_pkey_alloc(0, 0));
@@ -193,7 +191,6 @@ TEST_F(fork, copies_execute_only_key)
 /* E1: execute-only memory of the child reserves no key for the parent. */
 TEST_F(fork, child_reserves_for_itself)
 {
-
 	IN_CHILD {
 		EXPECT_TRUE(!!pkey_map_code(PROT_EXEC));
 		EXPECT_EQ(PKEY_MAX - 1, pkey_take_all(NULL));

@@ -575,7 +575,6 @@ TEST_F(carrier, next_owner_starts_over)
 /* F1, E1: the child's copy of the mapping counts in the child, and there only. */
 TEST_F(carrier, child_has_its_own_count)
 {
-
 	ASSERT_EQ(0, sys_pkey_free(SPARE));
 	IN_CHILD {
 		EXPECT_EQ(SPARE, sys_pkey_alloc(0, 0));
@@ -616,7 +615,6 @@ TEST_F(carrier, child_keeps_what_parent_unmaps)
 /* F1: a mapping that the child does not get does not count there. */
 TEST_F(carrier, dontfork_is_clean_in_child)
 {
-
 	/* The ends of a range with a hole are both advised, in spite of ENOMEM. */
 	if (madvise(self->carrier.addr, self->carrier.len, MADV_DONTFORK))
 		ASSERT_EQ(ENOMEM, errno);
@@ -781,7 +779,6 @@ TEST_F(way_out, takes_several_mappings_at_once)
 /* F1, E1: a mapping that fork() has copied counts no more when the child takes it away. */
 TEST_F(way_out, makes_key_clean_in_child)
 {
-
 	IN_CHILD {
 		EXPECT_TRUE(variant->leave(self->pages, 5 * self->size));
 		EXPECT_EQ(KEY, sys_pkey_alloc(0, 0));
@@ -1724,7 +1721,6 @@ TEST_F(setting, execute_only_takes_clean_key)
 /* F3, E1: the same holds in the child of a process whose keys are mapped. */
 TEST_F(setting, decides_in_child)
 {
-
 	IN_CHILD {
 		EXPECT_EQ(variant->reuse ? KEY : -1, sys_pkey_alloc(0, 0));
 		if (variant->reuse)

@@ -375,7 +375,6 @@ static bool reissue_often(void)
 /* E1, F4: re-issues before fork() do not hide the next one from the child. */
 TEST_F(full, reissues_before_fork)
 {
-
 	ASSERT_TRUE(reissue_often());
 	IN_CHILD {
 		EXPECT_TRUE(rights_are_lost());
@@ -404,7 +403,6 @@ static bool new_program_loses_rights(void)
 /* E3, F4: re-issues before execve() do not hide the next one from the new program. */
 TEST_F(full, reissues_before_execve)
 {
-
 	IN_CHILD {
 		EXPECT_TRUE(reissue_often());
 		execl("/proc/self/exe", "pkey_revoke_test", LOSE_RIGHTS_ARG, NULL);
