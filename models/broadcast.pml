@@ -294,7 +294,7 @@ inline walk()
 	od
 }
 
-/* smp_call_function_many(): to the processors that run a task, and waits. */
+/* on_each_cpu_cond_mask(): to the processors that run a task, and waits. */
 inline interrupt_all()
 {
 	t = 0;
