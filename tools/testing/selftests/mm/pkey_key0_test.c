@@ -39,15 +39,6 @@ static bool rseq_is_registered(void)
 	return !syscall(__NR_rseq, area, sizeof(area), 0, signature) || errno != ENOSYS;
 }
 
-static bool run_on_cpu_0(void)
-{
-	cpu_set_t cpus;
-
-	CPU_ZERO(&cpus);
-	CPU_SET(0, &cpus);
-	return !sched_setaffinity(0, sizeof(cpus), &cpus);
-}
-
 /* Spin with @pkru until loop->stop is set. Return PKRU as it is after that. */
 static uint32_t loop_with_pkru(uint32_t pkru)
 {
@@ -126,7 +117,7 @@ FIXTURE_SETUP(key0)
 	self->hog = fork();
 	ASSERT_LE(0, self->hog);
 	if (!self->hog) {
-		while (run_on_cpu_0() && getppid() != 1)
+		while (pkey_stay_on(0) && getppid() != 1)
 			;
 		_exit(0);
 	}
@@ -148,7 +139,7 @@ static void loop_in_child(struct __test_metadata *_metadata, unsigned int rights
 	ASSERT_LE(1, pkey);
 	ASSERT_EQ(0, sys_pkey_mprotect(loop, pkey_page_size(), RW, pkey));
 	ASSERT_EQ(0, sigaction(SIGUSR1, &action, NULL));
-	ASSERT_TRUE(run_on_cpu_0());
+	ASSERT_TRUE(pkey_stay_on(0));
 	pkru = rdpkru() | rights;
 	EXPECT_EQ(pkru, loop_with_pkru(pkru));
 }

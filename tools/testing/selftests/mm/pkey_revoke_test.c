@@ -193,15 +193,6 @@ TEST_F(full, many_holders_lose_rights)
 	}
 }
 
-static bool stay_on_processor(int number)
-{
-	cpu_set_t one;
-
-	CPU_ZERO(&one);
-	CPU_SET(number, &one);
-	return !sched_setaffinity(0, sizeof(one), &one);
-}
-
 /* How many interrupts for function calls has processor 1 had? */
 static unsigned long calls_of_processor_1(void)
 {
@@ -228,9 +219,9 @@ static unsigned long calls_per_hundred_reissues(struct __test_metadata *_metadat
 	unsigned long before, calls;
 	int i;
 
-	ASSERT_TRUE(stay_on_processor(1));
+	ASSERT_TRUE(pkey_stay_on(1));
 	ASSERT_TRUE(holder_start(holder));
-	ASSERT_TRUE(stay_on_processor(0));
+	ASSERT_TRUE(pkey_stay_on(0));
 	/* The first re-issue of the machine patches code. */
 	ASSERT_TRUE(pkey_reissue(KEY));
 
@@ -252,7 +243,7 @@ TEST_F(full, idle_processor_is_not_interrupted)
 {
 	static struct holder running = { .doing = SPIN }, asleep = { .doing = READ };
 
-	if (!stay_on_processor(0) || !stay_on_processor(1))
+	if (!pkey_stay_on(0) || !pkey_stay_on(1))
 		SKIP(return, "needs processors 0 and 1");
 
 	EXPECT_LT(25, calls_per_hundred_reissues(_metadata, &running));
@@ -1229,7 +1220,7 @@ TEST_F(beginning_and_end, set_child_tid)
 	pid_t pid;
 
 	/* On one processor the child does not run before this task waits for it. */
-	if (!stay_on_processor(sched_getcpu()) ||
+	if (!pkey_stay_on(sched_getcpu()) ||
 	    sched_setscheduler(0, SCHED_FIFO, &first_in_first_out))
 		SKIP(return, "needs CAP_SYS_NICE");
 

@@ -57,14 +57,6 @@ struct target {
 	unsigned int aborts;
 };
 
-static bool stay_on_cpu(int cpu)
-{
-	/* glibc has no wrapper without errno, and some targets have no errno. */
-	const unsigned long mask[16] = { 1 << cpu };
-
-	return pkey_raw_syscall(__NR_sched_setaffinity, 0, sizeof(mask), (uintptr_t)mask, 0) >= 0;
-}
-
 static int target_register(struct target *target)
 {
 	if (!target->process)
@@ -110,7 +102,7 @@ static int target_run(void *arg)
 		pkey_die_with_parent();
 	target->error = target_register(target);
 	if (target->same_cpu)
-		stay_on_cpu(0);
+		pkey_stay_on(0);
 	for (;;) {
 		pkey_wait_while(&target->go, round);
 		if (LOAD(target->stop))
@@ -129,7 +121,7 @@ static void *target_thread(void *arg)
 static bool target_start(struct target *target)
 {
 	if (target->same_cpu)
-		stay_on_cpu(0);
+		pkey_stay_on(0);
 	if (!target->process)
 		return !pthread_create(&target->thread, NULL, target_thread, target);
 
@@ -522,7 +514,7 @@ static int closer_run(void *arg)
 	int i;
 
 	pkey_die_with_parent();
-	stay_on_cpu(0);
+	pkey_stay_on(0);
 	if (pkey_rseq_register(rseq))
 		return 2;
 
@@ -555,7 +547,7 @@ static int preempt_closer(struct closer *closer)
 {
 	pid_t pid;
 
-	stay_on_cpu(0);
+	pkey_stay_on(0);
 	pid = pkey_clone(closer_run, closer, CLONE_VM | SIGCHLD);
 	while (pid > 0 && !closer_state_ends(pid)) {
 		if (!LOAD(closer->page->ready)) {
@@ -823,7 +815,7 @@ static int slicer_run(void *arg)
 	union slice_area *area = &slicer->area;
 
 	pkey_die_with_parent();
-	stay_on_cpu(0);
+	pkey_stay_on(0);
 	slicer->enabled = !pkey_raw_syscall(__NR_rseq, (uintptr_t)area, sizeof(*area),
 					    RSEQ_SLICE_ON, PKEY_RSEQ_SIG) &&
 			  area->rseq.flags & RSEQ_SLICE_IS_ON;
@@ -842,7 +834,7 @@ static void *wait_for_cpu_0(void *arg)
 	const struct timespec pause = { .tv_nsec = 100 * 1000 };
 	struct slicer *slicer = arg;
 
-	stay_on_cpu(0);
+	pkey_stay_on(0);
 	if (sched_setscheduler(0, SCHED_FIFO, &param))
 		return NULL;
 	while (!LOAD(slicer->stop)) {
@@ -864,7 +856,7 @@ TEST(aborted_task_gives_its_processor_away)
 
 	if (!pku_enabled())
 		SKIP(return, NO_PKU);
-	if (!stay_on_cpu(1))
+	if (!pkey_stay_on(1))
 		SKIP(return, "needs two processors");
 
 	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));

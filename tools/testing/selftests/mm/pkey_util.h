@@ -201,6 +201,14 @@ static inline int pkey_raise(int sig, uint32_t *pkru)
 	return pkey_raw_syscall_pkru(__NR_tgkill, getpid(), pkey_gettid(), sig, 0, pkru);
 }
 
+/* Let this task run on that processor alone. Some callers have no errno. */
+static inline bool pkey_stay_on(int processor)
+{
+	const unsigned long mask[16] = { 1UL << processor };
+
+	return pkey_raw_syscall(__NR_sched_setaffinity, 0, sizeof(mask), (uintptr_t)mask, 0) >= 0;
+}
+
 /* Has the kernel set CR4.PKE? This asks CPUID, not the calls under test. */
 static inline bool cpu_ospke(void)
 {
