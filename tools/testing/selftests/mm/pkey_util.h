@@ -204,9 +204,11 @@ static inline int pkey_raise(int sig, uint32_t *pkru)
 /* Let this task run on that processor alone. Some callers have no errno. */
 static inline bool pkey_stay_on(int processor)
 {
-	const unsigned long mask[16] = { 1UL << processor };
+	cpu_set_t one;
 
-	return pkey_raw_syscall(__NR_sched_setaffinity, 0, sizeof(mask), (uintptr_t)mask, 0) >= 0;
+	CPU_ZERO(&one);
+	CPU_SET(processor, &one);
+	return pkey_raw_syscall(__NR_sched_setaffinity, 0, sizeof(one), (uintptr_t)&one, 0) >= 0;
 }
 
 /* Has the kernel set CR4.PKE? This asks CPUID, not the calls under test. */
