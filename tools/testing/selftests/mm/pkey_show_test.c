@@ -859,6 +859,7 @@ TEST_F(trace, reissue_alone)
 
 /* Threads that wait at @fds[0] until it is closed. */
 #define NR_THREADS	3
+#define ALL_NOTIFIED	"notified 3 tasks"
 
 static int fds[2];
 static pthread_t threads[NR_THREADS];
@@ -917,6 +918,8 @@ TEST_F(trace, reissue_beside_threads)
 	ASSERT_TRUE(pkey_reissue(15));
 	EXPECT_STREQ("pkey_free 7\npkey_reissue 7\npkey_alloc 7\n"
 		     "pkey_free 15\npkey_reissue 15\npkey_alloc 15\n", new_events());
+	EXPECT_TRUE(event_says("pkey_reissue", KEY, ALL_NOTIFIED));
+	EXPECT_TRUE(event_says("pkey_reissue", 15, ALL_NOTIFIED));
 	ASSERT_TRUE(end_threads());
 	EXPECT_STREQ("pkey_revoke 7 15\npkey_revoke 7 15\npkey_revoke 7 15\n", new_events());
 }
@@ -939,7 +942,22 @@ TEST_F(trace, set_rights)
 	EXPECT_EQ(1, count_events("pkey_set_rights", KEY));
 	EXPECT_EQ(1, count_events("pkey_set_rights", 15));
 	EXPECT_EQ(0, count_events("pkey_set_rights", 3));
+	EXPECT_TRUE(event_says("pkey_set_rights", KEY, ALL_NOTIFIED));
 	ASSERT_TRUE(end_threads());
+}
+
+/* A thread that has the rights already drops none: it is notified, and has no event. */
+TEST_F(trace, set_rights_that_threads_have)
+{
+	ASSERT_EQ(PKEY_MAX, pkey_take_all(NULL));
+	ASSERT_EQ(0, pkey_set_rights_everywhere(KEY, PKEY_DISABLE_WRITE));
+	ASSERT_TRUE(start_threads());
+	new_events();
+	ASSERT_EQ(0, pkey_set_rights_everywhere(KEY, PKEY_DISABLE_WRITE));
+	EXPECT_STREQ("pkey_set_rights 7\n", new_events());
+	EXPECT_TRUE(event_says("pkey_set_rights", KEY, ALL_NOTIFIED));
+	ASSERT_TRUE(end_threads());
+	EXPECT_STREQ("", new_events());
 }
 
 /* I5: in scope process pkey_alloc() reaches all threads, and its event is there. */
