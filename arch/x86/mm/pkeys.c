@@ -24,7 +24,6 @@
 #include <linux/slab.h>
 #include <linux/smp.h>
 #include <linux/sysctl.h>
-#include <linux/wait.h>
 
 #include <asm/pkru.h>
 #include <asm/tlbflush.h>
@@ -275,12 +274,11 @@ static u16 pkru_differs(u32 a, u32 b)
  */
 static void pkru_abort_rseq(void)
 {
-	preempt_disable();
+	guard(irqsave)();
 	rseq_sched_switch_event(current);
 	/* This ends a slice extension: do what its timer would have done then. */
 	if (rseq_slice_granted(current))
-		set_tsk_need_resched(current);
-	preempt_enable();
+		set_need_resched_current();
 }
 
 /*
@@ -929,11 +927,14 @@ void mm_pkeys_check(struct mm_struct *mm)
 	int pkey;
 
 	mmap_assert_locked(mm);
+	if (!pkeys)
+		return;
+
 	for_each_vma(vmi, vma)
 		walked[vma_pkey(vma)]++;
 
 	for (pkey = 1; pkey < PKEY_MAP_KEYS; pkey++) {
-		counted = pkeys ? mm_pkey_mappings(pkeys, pkey) : 0;
+		counted = mm_pkey_mappings(pkeys, pkey);
 		WARN_ONCE(counted != walked[pkey],
 			  "protection key %d: %u mappings counted, %u found\n",
 			  pkey, counted, walked[pkey]);

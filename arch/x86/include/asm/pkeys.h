@@ -38,7 +38,7 @@ struct seq_file;
  * @lock: Held to take a key or to change the rights of all tasks; pkey_alloc() does
  *	without it while the mm has but one user. It nests inside mmap_lock; RCU and
  *	siglock nest inside it. It protects all that follows; readers need no lock.
- * @epoch: How many changes of rights were broadcast.
+ * @epoch: How many changes of rights were made.
  * @change: For each key the last such change: its epoch and what it did, see
  *	pkey_change(). It is written before @epoch.
  * @reissued: For each key the epoch in which it was last handed out as clean.
@@ -237,8 +237,8 @@ void __pkeys_sync(void);
 /**
  * pkeys_sync() - Apply changes of rights before anything acts for the current task
  *
- * Context: Any task, process context, no lock needed. PKRU is the task's own: the
- * kernel has not opened keys for itself.
+ * Context: Any task, process context, also with siglock held. PKRU is the task's own:
+ * the kernel has not opened keys for itself.
  */
 static __always_inline void pkeys_sync(void)
 {
