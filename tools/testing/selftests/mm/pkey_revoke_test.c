@@ -468,6 +468,88 @@ TEST_F(full, new_tasks_have_rights_to_reissued_key)
 	}
 }
 
+/*
+ * A process that shares memory and starts one thread after the other. Another one, younger
+ * and so behind it on the list of processes, opens the key and sleeps.
+ */
+#define NR_CROWD	400
+#define CROWD_STACK	4096
+
+static struct {
+	char *stacks;
+	unsigned int full;
+	unsigned int end;
+	/* Odd while the younger process looks at its rights. */
+	unsigned int turn;
+	uint32_t seen;
+} crowd;
+
+static int crowd_thread(void *arg)
+{
+	/* crowd_run() ends it. */
+	pkey_raw_syscall(__NR_pause, 0, 0, 0, 0);
+	return 0;
+}
+
+static int crowd_run(void *arg)
+{
+	const int flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD;
+	int i;
+
+	pkey_die_with_parent();
+	for (i = 1; i <= NR_CROWD; i++)
+		if (clone(crowd_thread, crowd.stacks + i * CROWD_STACK, flags, NULL) < 0)
+			break;
+	STORE(crowd.full, 1);
+	pkey_wait_while(&crowd.end, 0);
+	_exit(0);
+}
+
+static int behind_crowd(void *arg)
+{
+	unsigned int turn;
+
+	pkey_die_with_parent();
+	for (turn = 1; !LOAD(crowd.end); turn += 2) {
+		wrpkru(0);
+		pkey_set_and_wake(&crowd.turn, turn + 1);
+		pkey_wait_while(&crowd.turn, turn + 1);
+		STORE(crowd.seen, rdpkru());
+	}
+	return 0;
+}
+
+/* F4: tasks that come meanwhile are not counted in place of one that was there. */
+TEST_F_TIMEOUT(full, loses_rights_behind_new_tasks, 300)
+{
+	unsigned int turn = 0;
+	int with_rights = 0;
+	pid_t before, behind;
+
+	memset(&crowd, 0, sizeof(crowd));
+	crowd.stacks = pkey_mmap(NULL, NR_CROWD * CROWD_STACK, RW,
+				 MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	ASSERT_TRUE(!!crowd.stacks);
+	before = start_process(crowd_run, NULL, 0);
+	ASSERT_LT(0, before);
+	behind = start_process(behind_crowd, NULL, 0);
+	ASSERT_LT(0, behind);
+	do {
+		pkey_wait_while(&crowd.turn, turn);
+		turn += 2;
+		ASSERT_TRUE(pkey_reissue(KEY));
+		pkey_set_and_wake(&crowd.turn, turn + 1);
+		pkey_wait_while(&crowd.turn, turn + 1);
+		if (!pkru_denies(crowd.seen, KEY))
+			with_rights++;
+	} while (!LOAD(crowd.full));
+	pkey_set_and_wake(&crowd.end, 1);
+	pkey_set_and_wake(&crowd.turn, turn + 3);
+	EXPECT_CHILD_PASSED(before);
+	EXPECT_CHILD_PASSED(behind);
+	EXPECT_EQ(0, with_rights);
+}
+
 static void *alloc_thread(void *arg)
 {
 	*(int *)arg = sys_pkey_alloc(0, 0);

@@ -286,8 +286,9 @@ FRAME(narrowed_by_handler, reissue_in_thread, NARROWED, .revoked = KEY_BIT);
 /* A copy of a frame, at another place, is as good as the frame, and as old. */
 FRAME(copied_restores_rights, NULL, COPIED);
 FRAME(copied_is_as_old, reissue_in_thread, COPIED, .revoked = KEY_BIT);
-/* A frame from another address space is older than every re-issue in this one. */
-FRAME(from_another_address_space, reissue_in_thread, FOREIGN, .revoked = KEY_BIT);
+/* A frame from another address space counts as older than every re-issue in this one. */
+FRAME(from_another_address_space, NULL, FOREIGN, .reissue_before = reissue_in_thread,
+      .revoked = KEY_BIT);
 
 FIXTURE_SETUP(frame)
 {
