@@ -1510,6 +1510,89 @@ TEST_F(full, key_is_held_until_its_last_page_lost_it)
 	EXPECT_EQ(0, early);
 }
 
+/* A page that carries KEY until another thread gives it the key OTHER. */
+static struct {
+	char *page;
+	unsigned int go;
+	unsigned int done;
+	bool stop;
+	int reads;
+	sigjmp_buf env;
+} stale;
+
+static void *move_page_when_told(void *arg)
+{
+	unsigned int spin = 0, i;
+
+	while (!LOAD(stale.stop)) {
+		if (LOAD(stale.go) == stale.done) {
+			sched_yield();
+			continue;
+		}
+		/* Spin a little longer in each round, then start over. */
+		for (i = 0; i < spin; i++)
+			asm volatile("");
+		spin = (spin + 7) % 250;
+		sys_pkey_mprotect(stale.page, pkey_page_size(), RW, OTHER);
+		ADD(stale.done, 1);
+	}
+	return NULL;
+}
+
+static void on_refused_read(ucontext_t *ucontext)
+{
+	siglongjmp(stale.env, 1);
+}
+
+/* Take KEY as soon as it can be had, and read the page at once. */
+static void read_page_of_former_owner(void)
+{
+	if (sigsetjmp(stale.env, 0))
+		return;
+
+	while (sys_pkey_alloc(0, 0) == SPARE)
+		sys_pkey_free(SPARE);
+	LOAD(*stale.page);
+	stale.reads++;
+}
+
+/*
+ * F1: when KEY is handed out, no processor has the page in its TLB with it. The new owner
+ * does not write PKRU, since an emulated processor would flush its TLB then.
+ */
+TEST_F_TIMEOUT(full, key_is_held_until_the_tlb_is_flushed, 120)
+{
+	const uint32_t pkru = pkru_with_rights(0, OTHER, PKEY_DISABLE_ACCESS);
+	const size_t size = pkey_page_size();
+	pthread_t thread;
+	int round;
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		SKIP(return, "needs two processors");
+
+	memset(&stale, 0, sizeof(stale));
+	stale.page = pkey_map(1, RW);
+	ASSERT_TRUE(!!stale.page);
+	ASSERT_TRUE(pkey_handle_signal(SIGSEGV, 0, on_refused_read));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, move_page_when_told, NULL));
+	for (round = 0; round < 10000; round++) {
+		ASSERT_EQ(0, sys_pkey_mprotect(stale.page, size, RW, KEY));
+		ASSERT_EQ(0, sys_pkey_free(KEY));
+		ASSERT_EQ(0, sys_pkey_free(SPARE));
+		wrpkru(pkru);
+		LOAD(*stale.page);
+		ADD(stale.go, 1);
+		read_page_of_former_owner();
+		wrpkru(pkru);
+		while (LOAD(stale.done) != stale.go)
+			sched_yield();
+		ASSERT_EQ(SPARE, sys_pkey_alloc(0, 0));
+	}
+	STORE(stale.stop, true);
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_EQ(0, stale.reads);
+}
+
 FIXTURE(setting)
 {
 	char *page;
