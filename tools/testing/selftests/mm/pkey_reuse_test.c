@@ -1557,8 +1557,8 @@ static void read_page_of_former_owner(void)
 }
 
 /*
- * F1: when KEY is handed out, no processor has the page in its TLB with it. The new owner
- * does not write PKRU, since an emulated processor would flush its TLB then.
+ * F1: when KEY is handed out, no TLB has the page with KEY any more. The new owner's
+ * PKRU does not change, because QEMU flushes the TLB when PKRU is written.
  */
 TEST_F_TIMEOUT(full, key_is_held_until_the_tlb_is_flushed, 120)
 {
