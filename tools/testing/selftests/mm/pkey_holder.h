@@ -333,6 +333,9 @@ static inline void holder_choose_kind(struct holder *holder, int i)
 		holder->doing = READ;
 }
 
+/* What clone() needs to create a thread. */
+#define THREAD_FLAGS	(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD)
+
 /* A process that shares memory and has a thread of its own: that is the holder. */
 struct team {
 	struct holder holder;
@@ -342,10 +345,9 @@ struct team {
 
 static inline int team_run(void *arg)
 {
-	const int flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD;
 	struct team *team = arg;
 
-	if (pkey_clone(holder_run, &team->holder, flags) < 0)
+	if (pkey_clone(holder_run, &team->holder, THREAD_FLAGS) < 0)
 		return 1;
 
 	if (!team->first_exits)

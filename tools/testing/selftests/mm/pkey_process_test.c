@@ -1244,7 +1244,7 @@ struct duellist {
 
 /*
  * Wait for the other thread without sleeping, so that both go on at once. With one
- * processor the other needs it.
+ * processor it yields, because the other thread needs that processor.
  */
 static void duel_meet(struct duel *duel, unsigned int meeting)
 {

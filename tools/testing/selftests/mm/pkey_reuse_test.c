@@ -1146,6 +1146,64 @@ TEST_F(choice, never_used_before_mapped_for_all_keys)
 	}
 }
 
+/* A thread that makes one call in each round. The test begins the rounds. */
+static struct {
+	pthread_t thread;
+	pid_t tid;
+	void (*call)(void);
+	/* How many rounds have begun, and how many have ended. */
+	unsigned int begun;
+	unsigned int ended;
+	bool stop;
+} partner;
+
+static void *partner_thread(void *arg)
+{
+	STORE(partner.tid, pkey_gettid());
+	while (!LOAD(partner.stop)) {
+		if (LOAD(partner.begun) == partner.ended) {
+			sched_yield();
+			continue;
+		}
+		partner.call();
+		ADD(partner.ended, 1);
+	}
+	return NULL;
+}
+
+static bool partner_start(void (*call)(void))
+{
+	partner.call = call;
+	if (pthread_create(&partner.thread, NULL, partner_thread, NULL))
+		return false;
+
+	while (!LOAD(partner.tid))
+		sched_yield();
+	return true;
+}
+
+static void partner_begin(void)
+{
+	ADD(partner.begun, 1);
+}
+
+static bool partner_has_ended(void)
+{
+	return LOAD(partner.ended) == partner.begun;
+}
+
+static void partner_wait(void)
+{
+	while (!partner_has_ended())
+		sched_yield();
+}
+
+static bool partner_stop(void)
+{
+	STORE(partner.stop, true);
+	return !pthread_join(partner.thread, NULL);
+}
+
 /*
  * A pkey_mprotect() is seen waiting for mmap_lock. Another thread holds the lock for
  * some milliseconds at a time, so the two meet in a few of so many rounds.
@@ -1154,101 +1212,76 @@ TEST_F(choice, never_used_before_mapped_for_all_keys)
 #define HOLD_PAGES	4096
 #define ENOUGH_HOLDS	5
 
-struct hold {
+static struct {
 	pthread_t holder;
-	pthread_t waiter;
 	char *pages;
+	/* The partner attaches KEY to it, with the result @error. */
 	char *page;
-	pid_t waiter_tid;
-	bool stop;
-	/* The waiter begins round @go, and has ended @done with @error. */
-	unsigned int go;
-	unsigned int done;
 	int error;
-	/* In how many rounds was it seen waiting? */
+	/* In how many rounds was the partner seen waiting? */
 	int seen;
-};
+	bool stop;
+} hold;
 
 static void *hold_mmap_lock(void *arg)
 {
 	const size_t len = HOLD_PAGES * pkey_page_size();
-	struct hold *hold = arg;
 	int prot = PROT_READ;
 
-	while (!LOAD(hold->stop)) {
-		sys_mprotect(hold->pages, len, prot);
+	while (!LOAD(hold.stop)) {
+		sys_mprotect(hold.pages, len, prot);
 		prot ^= PROT_WRITE;
 		sched_yield();
 	}
 	return NULL;
 }
 
-static void *attach_key_when_told(void *arg)
+static void attach_key(void)
 {
-	const size_t size = pkey_page_size();
-	struct hold *hold = arg;
-	unsigned int go;
-
-	STORE(hold->waiter_tid, pkey_gettid());
-	while (!LOAD(hold->stop)) {
-		go = LOAD(hold->go);
-		if (go == hold->done) {
-			sched_yield();
-			continue;
-		}
-		hold->error = sys_pkey_mprotect(hold->page, size, RW, KEY) ? errno : 0;
-		STORE(hold->done, go);
-	}
-	return NULL;
+	hold.error = sys_pkey_mprotect(hold.page, pkey_page_size(), RW, KEY) ? errno : 0;
 }
 
-static bool hold_start(struct hold *hold)
+static bool hold_start(void)
 {
 	const size_t len = HOLD_PAGES * pkey_page_size();
 
-	hold->page = pkey_map_isolated(1, RW, 0);
-	hold->pages = pkey_map(HOLD_PAGES, RW);
-	if (!hold->page || !hold->pages)
+	hold.page = pkey_map_isolated(1, RW, 0);
+	hold.pages = pkey_map(HOLD_PAGES, RW);
+	if (!hold.page || !hold.pages)
 		return false;
 
-	madvise(hold->pages, len, MADV_NOHUGEPAGE);
-	memset(hold->pages, 1, len);
-	if (pthread_create(&hold->holder, NULL, hold_mmap_lock, hold) ||
-	    pthread_create(&hold->waiter, NULL, attach_key_when_told, hold))
-		return false;
-
-	while (!LOAD(hold->waiter_tid))
-		sched_yield();
-	return true;
+	madvise(hold.pages, len, MADV_NOHUGEPAGE);
+	memset(hold.pages, 1, len);
+	return !pthread_create(&hold.holder, NULL, hold_mmap_lock, NULL) &&
+	       partner_start(attach_key);
 }
 
-static bool hold_stop(struct hold *hold)
+static bool hold_stop(void)
 {
-	STORE(hold->stop, true);
-	return !pthread_join(hold->holder, NULL) && !pthread_join(hold->waiter, NULL);
+	STORE(hold.stop, true);
+	return !pthread_join(hold.holder, NULL) && partner_stop();
 }
 
 /*
- * Call @fn while the waiter waits for the lock. Return false if the waiter was not
+ * Call @fn while the partner waits for the lock. Return false if the partner was not
  * seen waiting both before and after. It mostly waits once in a round. But with the
  * lock it may have to wait for other locks, of mappings: what is expected holds in
  * most rounds, not in each.
  */
-static bool beside_waiter(struct hold *hold, void (*fn)(int *result), int *result)
+static bool beside_waiter(void (*fn)(int *result), int *result)
 {
 	bool waited = false;
 
-	ADD(hold->go, 1);
-	while (LOAD(hold->done) != hold->go) {
-		if (pkey_task_state(hold->waiter_tid) != 'D')
+	partner_begin();
+	while (!partner_has_ended()) {
+		if (pkey_task_state(partner.tid) != 'D')
 			continue;
-		hold->seen++;
+		hold.seen++;
 		fn(result);
-		waited = pkey_task_state(hold->waiter_tid) == 'D';
+		waited = pkey_task_state(partner.tid) == 'D';
 		break;
 	}
-	while (LOAD(hold->done) != hold->go)
-		sched_yield();
+	partner_wait();
 	return waited;
 }
 
@@ -1265,12 +1298,11 @@ static void free_two_and_take_one(int *result)
  */
 TEST_F(full, waiting_pkey_mprotect_does_not_count)
 {
-	static struct hold hold;
 	int i, pkey = 0, found = 0, clean = 0;
 
-	ASSERT_TRUE(hold_start(&hold));
+	ASSERT_TRUE(hold_start());
 	for (i = 0; i < NR_HOLDS && found < ENOUGH_HOLDS; i++) {
-		if (beside_waiter(&hold, free_two_and_take_one, &pkey)) {
+		if (beside_waiter(free_two_and_take_one, &pkey)) {
 			found++;
 			clean += pkey == KEY;
 		}
@@ -1278,7 +1310,7 @@ TEST_F(full, waiting_pkey_mprotect_does_not_count)
 		sys_pkey_alloc(0, 0);
 		sys_pkey_mprotect(hold.page, pkey_page_size(), RW, 0);
 	}
-	ASSERT_TRUE(hold_stop(&hold));
+	ASSERT_TRUE(hold_stop());
 	/* G1: if the calls had waited too, the wait would have been over each time. */
 	if (!found && hold.seen < NR_HOLDS / 4)
 		SKIP(return, "the race did not happen: pkey_mprotect() was not seen waiting");
@@ -1296,12 +1328,11 @@ static void free_key(int *result)
 /* C3: a key that is freed while the call waits is refused, and no mapping gets it. */
 TEST_F(full, key_is_judged_under_mmap_lock)
 {
-	static struct hold hold;
 	int i, ret = 0, found = 0, refused = 0;
 
-	ASSERT_TRUE(hold_start(&hold));
+	ASSERT_TRUE(hold_start());
 	for (i = 0; i < NR_HOLDS && found < ENOUGH_HOLDS; i++) {
-		if (beside_waiter(&hold, free_key, &ret)) {
+		if (beside_waiter(free_key, &ret)) {
 			found++;
 			EXPECT_EQ(0, ret);
 			refused += hold.error == EINVAL;
@@ -1311,7 +1342,7 @@ TEST_F(full, key_is_judged_under_mmap_lock)
 		sys_pkey_alloc(0, 0);
 		sys_pkey_mprotect(hold.page, pkey_page_size(), RW, 0);
 	}
-	ASSERT_TRUE(hold_stop(&hold));
+	ASSERT_TRUE(hold_stop());
 	/* G1: if the calls had waited too, the wait would have been over each time. */
 	if (!found && hold.seen < NR_HOLDS / 4)
 		SKIP(return, "the race did not happen: pkey_mprotect() was not seen waiting");
@@ -1395,30 +1426,16 @@ TEST_F(full, refused_pkey_mprotect_of_sealed_memory)
 /* Free the key while pkey_mprotect() attaches it to many mappings. */
 #define NR_PARTS	256
 
-struct freer {
-	unsigned int go;
-	unsigned int done;
-	bool stop;
-};
-
-static void *free_key_when_told(void *arg)
+/* Free the key a little later in each round, then start over. */
+static void free_key_later(void)
 {
-	struct freer *freer = arg;
-	unsigned int spin = 0, i;
+	static unsigned int spin;
+	unsigned int i;
 
-	while (!LOAD(freer->stop)) {
-		if (LOAD(freer->go) == freer->done) {
-			sched_yield();
-			continue;
-		}
-		/* Spin a little longer in each round, then start over. */
-		for (i = 0; i < spin; i++)
-			asm volatile("pause");
-		spin = (spin + 193) % 20000;
-		sys_pkey_free(KEY);
-		ADD(freer->done, 1);
-	}
-	return NULL;
+	for (i = 0; i < spin; i++)
+		asm volatile("pause");
+	spin = (spin + 193) % 20000;
+	sys_pkey_free(KEY);
 }
 
 /*
@@ -1429,19 +1446,16 @@ TEST_F(full, key_freed_meanwhile_goes_to_all_or_none)
 {
 	const size_t size = pkey_page_size();
 	char *parts = pkey_map(NR_PARTS, RW);
-	struct freer freer = {};
-	pthread_t thread;
 	int i, ret, round;
 
 	ASSERT_TRUE(!!parts);
-	ASSERT_EQ(0, pthread_create(&thread, NULL, free_key_when_told, &freer));
+	ASSERT_TRUE(partner_start(free_key_later));
 	for (round = 0; round < 200; round++) {
 		for (i = 0; i < NR_PARTS; i += 2)
 			ASSERT_EQ(0, mprotect(parts + i * size, size, PROT_READ));
-		ADD(freer.go, 1);
+		partner_begin();
 		ret = sys_pkey_mprotect(parts, NR_PARTS * size, RW, KEY);
-		while (LOAD(freer.done) != freer.go)
-			sched_yield();
+		partner_wait();
 		EXPECT_TRUE(!ret || errno == EINVAL);
 		EXPECT_TRUE(pkey_state_is(KEY, ret ? "clean" : "mapped"));
 		EXPECT_EQ(ret ? 0 : KEY, pkey_of(parts + (NR_PARTS - 1) * size));
@@ -1449,26 +1463,12 @@ TEST_F(full, key_freed_meanwhile_goes_to_all_or_none)
 		ASSERT_EQ(0, sys_pkey_mprotect(parts, NR_PARTS * size, RW, 0));
 		ASSERT_EQ(KEY, sys_pkey_alloc(0, 0));
 	}
-	STORE(freer.stop, true);
-	ASSERT_EQ(0, pthread_join(thread, NULL));
+	ASSERT_TRUE(partner_stop());
 }
 
-static void *take_key_away_when_told(void *arg)
+static void take_key_away(void)
 {
-	const size_t len = HOLD_PAGES * pkey_page_size();
-	struct hold *hold = arg;
-	unsigned int go;
-
-	while (!LOAD(hold->stop)) {
-		go = LOAD(hold->go);
-		if (go == hold->done) {
-			sched_yield();
-			continue;
-		}
-		sys_pkey_mprotect(hold->pages, len, RW, 0);
-		STORE(hold->done, go);
-	}
-	return NULL;
+	sys_pkey_mprotect(hold.pages, HOLD_PAGES * pkey_page_size(), RW, 0);
 }
 
 /*
@@ -1478,20 +1478,19 @@ static void *take_key_away_when_told(void *arg)
 TEST_F(full, key_is_held_until_its_last_page_lost_it)
 {
 	const size_t size = pkey_page_size();
-	static struct hold hold;
 	int i, pkey, early = 0;
 
 	hold.pages = pkey_map_isolated(HOLD_PAGES, RW, 0);
 	ASSERT_TRUE(!!hold.pages);
 	madvise(hold.pages, HOLD_PAGES * size, MADV_NOHUGEPAGE);
 	memset(hold.pages, 1, HOLD_PAGES * size);
-	ASSERT_EQ(0, pthread_create(&hold.holder, NULL, take_key_away_when_told, &hold));
+	ASSERT_TRUE(partner_start(take_key_away));
 
 	for (i = 0; i < 20; i++) {
 		ASSERT_EQ(0, sys_pkey_mprotect(hold.pages, HOLD_PAGES * size, RW, KEY));
 		ASSERT_EQ(0, sys_pkey_free(KEY));
 		ASSERT_EQ(0, sys_pkey_free(SPARE));
-		ADD(hold.go, 1);
+		partner_begin();
 		for (;;) {
 			pkey = sys_pkey_alloc(0, PKEY_DISABLE_ACCESS);
 			if (pkey == KEY)
@@ -1501,42 +1500,30 @@ TEST_F(full, key_is_held_until_its_last_page_lost_it)
 		}
 		if (!pkey_can(PKEY_READ, hold.pages + (HOLD_PAGES - 1) * size))
 			early++;
-		while (LOAD(hold.done) != hold.go)
-			sched_yield();
+		partner_wait();
 		ASSERT_EQ(SPARE, sys_pkey_alloc(0, 0));
 	}
-	STORE(hold.stop, true);
-	ASSERT_EQ(0, pthread_join(hold.holder, NULL));
+	ASSERT_TRUE(partner_stop());
 	EXPECT_EQ(0, early);
 }
 
-/* A page that carries KEY until another thread gives it the key OTHER. */
+/* A page that carries KEY until the partner gives it the key OTHER. */
 static struct {
 	char *page;
-	unsigned int go;
-	unsigned int done;
-	bool stop;
 	int reads;
 	sigjmp_buf env;
 } stale;
 
-static void *move_page_when_told(void *arg)
+/* Give the page its other key a little later in each round, then start over. */
+static void give_other_key_later(void)
 {
-	unsigned int spin = 0, i;
+	static unsigned int spin;
+	unsigned int i;
 
-	while (!LOAD(stale.stop)) {
-		if (LOAD(stale.go) == stale.done) {
-			sched_yield();
-			continue;
-		}
-		/* Spin a little longer in each round, then start over. */
-		for (i = 0; i < spin; i++)
-			asm volatile("");
-		spin = (spin + 7) % 250;
-		sys_pkey_mprotect(stale.page, pkey_page_size(), RW, OTHER);
-		ADD(stale.done, 1);
-	}
-	return NULL;
+	for (i = 0; i < spin; i++)
+		asm volatile("");
+	spin = (spin + 7) % 250;
+	sys_pkey_mprotect(stale.page, pkey_page_size(), RW, OTHER);
 }
 
 static void on_refused_read(ucontext_t *ucontext)
@@ -1564,32 +1551,28 @@ TEST_F_TIMEOUT(full, key_is_held_until_the_tlb_is_flushed, 120)
 {
 	const uint32_t pkru = pkru_with_rights(0, OTHER, PKEY_DISABLE_ACCESS);
 	const size_t size = pkey_page_size();
-	pthread_t thread;
 	int round;
 
 	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
 		SKIP(return, "needs two processors");
 
-	memset(&stale, 0, sizeof(stale));
 	stale.page = pkey_map(1, RW);
 	ASSERT_TRUE(!!stale.page);
 	ASSERT_TRUE(pkey_handle_signal(SIGSEGV, 0, on_refused_read));
-	ASSERT_EQ(0, pthread_create(&thread, NULL, move_page_when_told, NULL));
+	ASSERT_TRUE(partner_start(give_other_key_later));
 	for (round = 0; round < 10000; round++) {
 		ASSERT_EQ(0, sys_pkey_mprotect(stale.page, size, RW, KEY));
 		ASSERT_EQ(0, sys_pkey_free(KEY));
 		ASSERT_EQ(0, sys_pkey_free(SPARE));
 		wrpkru(pkru);
 		LOAD(*stale.page);
-		ADD(stale.go, 1);
+		partner_begin();
 		read_page_of_former_owner();
 		wrpkru(pkru);
-		while (LOAD(stale.done) != stale.go)
-			sched_yield();
+		partner_wait();
 		ASSERT_EQ(SPARE, sys_pkey_alloc(0, 0));
 	}
-	STORE(stale.stop, true);
-	ASSERT_EQ(0, pthread_join(thread, NULL));
+	ASSERT_TRUE(partner_stop());
 	EXPECT_EQ(0, stale.reads);
 }
 

@@ -493,12 +493,11 @@ static int crowd_thread(void *arg)
 
 static int crowd_run(void *arg)
 {
-	const int flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD;
 	int i;
 
 	pkey_die_with_parent();
 	for (i = 1; i <= NR_CROWD; i++)
-		if (clone(crowd_thread, crowd.stacks + i * CROWD_STACK, flags, NULL) < 0)
+		if (clone(crowd_thread, crowd.stacks + i * CROWD_STACK, THREAD_FLAGS, NULL) < 0)
 			break;
 	STORE(crowd.full, 1);
 	pkey_wait_while(&crowd.end, 0);
