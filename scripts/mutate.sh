@@ -7,7 +7,8 @@
 # A mutant says in its first line what is broken, then, each in a line:
 #  Clause:	of the contract, or "-"
 #  Boot:	as in scripts/boots, without the name; default 2 pku 64
-#  Tests:	the programs that are to notice
+#  Tests:	the programs that are to notice, each in a boot of its own until one does;
+#		kmemleak runs in the boot of the program before it
 #  Rebuild:	for a header, which half of the kernel includes: the files that
 #		use what is changed there, or change
 #  Equivalent:	why no test can notice
@@ -16,7 +17,7 @@
 mutants=$scripts/mutants
 selftests=tools/testing/selftests/mm
 # To the scripts that build and boot, the broken tree is a tree like any other.
-# Two of these can run at a time, each with a LAB= of its own.
+# Two of these can run at a time, each with a LAB= of its own, and names of its own.
 lab=$work/mutants${LAB:+-$LAB}
 lab_work=$lab/${work##*/}
 broken=$lab_work/linux
@@ -98,24 +99,37 @@ compile() {
 	fi >"$lab_work/$1.log" 2>&1 </dev/null
 }
 
-# try NAME TESTS CONFIG CPUS PROCESSOR ABIS...: build and boot what is in the tree.
-# What failed goes to stdout, a line each.
+# boot_with PLAN NAME CONFIG CPUS PROCESSOR ABIS...: run these programs; print what failed, a
+# line each. One lab boots while another builds: tests that race need the processors.
+# shellcheck disable=SC2317
+boot_with() {
+	local plan=$1 name=$2 config=$3 log=$lab_work/$2.log failures
+	shift 3
+	BUILD=$lab CONFIG=$config PLAN=$plan flock "$work/mutants-boot.lock" \
+		"$scripts/boot.sh" "$name" "$@" >>"$log" 2>&1
+	"$scripts/report.pl" "$tree" "$scripts/known-failures" "$lab_work/results/$name" >"$log.report" || true
+	cat "$log.report" >>"$log"
+	# What did not start because of another failure says nothing. Without another failure
+	# it is the program that hung.
+	failures=$(sed -n 's/; log: .*//; s/^FAILED: [^:]*: //p' "$log.report")
+	grep -v 'left no result' <<<"$failures" | grep . || grep . <<<"$failures" || true
+}
+
+# try NAME TESTS CONFIG CPUS PROCESSOR ABIS...: build what is in the tree, and boot it with one
+# program after the other until one fails. Print what failed.
 # shellcheck disable=SC2317
 try() {
-	local name=$1 tests=$2 config=$3 failures
-	shift 3
+	local name=$1 tests=$2 config=$3 program failures
+	shift 2
 	compile "$name" "$config" || {
 		echo "$unbuilt, see $lab_work/$name.log"
 		return
 	}
-	BUILD=$lab CONFIG=$config PLAN=${tests// /$'\n'} \
-		"$scripts/boot.sh" "$name" "$@" >>"$lab_work/$name.log" 2>&1
-	"$scripts/report.pl" "$tree" "$scripts/known-failures" "$lab_work/results/$name" \
-		>>"$lab_work/$name.log" || true
-	# What did not start because of another failure says nothing. Without another failure
-	# it is the program that hung.
-	failures=$(sed -n 's/; log: .*//; s/^FAILED: [^:]*: //p' "$lab_work/$name.log")
-	grep -v 'left no result' <<<"$failures" | grep . || grep . <<<"$failures" || true
+	for program in ${tests// kmemleak/+kmemleak}; do
+		failures=$(boot_with "${program//+/$'\n'}" "$name" "$@")
+		[ -z "$failures" ] || break
+	done
+	[ -z "$failures" ] || echo "$failures"
 }
 
 # known NAME STAMP: is there a result?
@@ -232,8 +246,8 @@ fi
 {
 	cat <<-END
 	Faults that were put into the kernel on purpose, and the tests that noticed: clause
-	of the contract, name in scripts/mutants, what is broken, then for each program the
-	first tests that failed.
+	of the contract, name in scripts/mutants, what is broken, then the first tests that
+	failed. The programs that are meant to notice run until one of them does.
 
 	END
 	report || status=1
