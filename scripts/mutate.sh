@@ -65,6 +65,16 @@ stamp() {
 	} | sha256sum
 }
 
+# A mutant that does not apply is found before the first one is built.
+check_mutants() {
+	local name
+	for name in $names; do
+		[ -f "$mutants/$name.patch" ] || die "there is no $mutants/$name.patch"
+		git -C "$tree" apply --check -C1 "$mutants/$name.patch" ||
+			die "$mutants/$name.patch does not apply to the series any more: correct it"
+	done
+}
+
 # Headers look old, so that make builds what a mutant names and not half the kernel.
 age() { (cd "$broken" && xargs -r touch -d @0); }
 broken_headers() { in_broken diff --name-only -- '*.h'; }
@@ -80,7 +90,7 @@ mend() {
 # break_kernel PATCH
 break_kernel() {
 	local file
-	in_broken apply -C1 "$1" || die "$1 does not apply to the series any more"
+	in_broken apply -C1 "$1"
 	for file in $(field Rebuild "$1"); do
 		echo "/* rebuild */" >>"$broken/$file"
 	done
@@ -163,7 +173,6 @@ control() {
 
 mutate() {
 	local name=$1 patch=$mutants/$1.patch mark
-	[ -f "$patch" ] || die "there is no $patch"
 	# shellcheck disable=SC2046
 	mark="$(stamp "$(field Tests "$patch")" $(boot_of "$patch")) $(sha256sum <"$patch")"
 	known "$name" "$mark" && return
@@ -217,6 +226,7 @@ row() {
 
 names=$*
 [ -n "$names" ] || names=$(cd "$mutants" && basename -s .patch ./*.patch)
+check_mutants
 set_up
 for name in $names; do mutate "$name"; done
 mend
