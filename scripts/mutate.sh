@@ -42,6 +42,7 @@ boot_of() { field Boot "$1" | grep . || echo "default 2 pku 64"; }
 set_up() {
 	[ -z "$(git -C "$tree" status --porcelain -uno)" ] ||
 		die "$tree has changes that are not committed: commit them first"
+	check_mutants
 	step "building the tests" "$scripts/tests.sh"
 	mkdir -p "$caught" "$lab_work"
 	git -C "$tree" worktree prune
@@ -226,7 +227,6 @@ row() {
 
 names=$*
 [ -n "$names" ] || names=$(cd "$mutants" && basename -s .patch ./*.patch)
-check_mutants
 set_up
 for name in $names; do mutate "$name"; done
 mend
