@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # mutate.sh [NAME...]: break the kernel as scripts/mutants/NAME.patch says, boot it,
 # and see which tests notice. Without a name: all, and the table. A result is kept
-# until the mutant, the kernel, its configuration or the tests change.
+# until the mutant, the kernel, its configuration or the programs that ran change.
 #
 # A mutant says in its first line what is broken, then, each in a line:
 #  Clause:	of the contract, or "-"
@@ -127,16 +127,19 @@ boot_with() {
 }
 
 # try NAME TESTS CONFIG CPUS PROCESSOR ABIS...: build what is in the tree, and boot it with one
-# program after the other until one fails. Print what failed.
+# program after the other until one fails. Print what failed; store in $lab_work/ran which ran.
 # shellcheck disable=SC2317
 try() {
-	local name=$1 tests=$2 config=$3 program failures
+	local name=$1 tests=$2 config=$3 program failures ran=
 	shift 2
+	echo "$tests" >"$lab_work/ran"
 	compile "$name" "$config" || {
 		echo "$unbuilt, see $lab_work/$name.log"
 		return
 	}
 	for program in ${tests// kmemleak/+kmemleak}; do
+		ran="${ran:+$ran }${program//+/ }"
+		echo "$ran" >"$lab_work/ran"
 		failures=$(boot_with "${program//+/$'\n'}" "$name" "$@")
 		[ -z "$failures" ] || break
 	done
@@ -145,6 +148,23 @@ try() {
 
 # known NAME STAMP: is there a result?
 known() { [ "$(head -n 1 "$caught/$1" 2>/dev/null)" = "$2" ]; }
+
+# mark PATCH TESTS: what the result of a mutant depends on, if these are the programs that ran.
+mark() {
+	# shellcheck disable=SC2046
+	echo "$(stamp "$2" $(boot_of "$1")) $(sha256sum <"$1")"
+}
+
+# known_mutant NAME PATCH: The programs after the one that noticed did not run, whichever it is.
+known_mutant() {
+	local program ran=
+	[ -f "$caught/$1" ] || return
+	for program in $(field Tests "$2"); do
+		ran="${ran:+$ran }$program"
+		! known "$1" "$(mark "$2" "$ran")" || return 0
+	done
+	return 1
+}
 
 # keep NAME STAMP: store the result, which comes from stdin.
 keep() {
@@ -173,16 +193,14 @@ control() {
 }
 
 mutate() {
-	local name=$1 patch=$mutants/$1.patch mark
-	# shellcheck disable=SC2046
-	mark="$(stamp "$(field Tests "$patch")" $(boot_of "$patch")) $(sha256sum <"$patch")"
-	known "$name" "$mark" && return
+	local name=$1 patch=$mutants/$1.patch
+	known_mutant "$name" "$patch" && return
 	control "$(boot_of "$patch")"
 	mend
 	break_kernel "$patch"
 	# shellcheck disable=SC2046
 	step "$name: $(head -n 1 "$patch")" try "$name" "$(field Tests "$patch")" $(boot_of "$patch") >"$lab_work/result"
-	keep "$name" "$mark" <"$lab_work/result"
+	keep "$name" "$(mark "$patch" "$(cat "$lab_work/ran")")" <"$lab_work/result"
 }
 
 # Stdin: what failed. The first tests of each program, without their variants, and

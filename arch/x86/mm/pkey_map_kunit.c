@@ -158,7 +158,7 @@ static union pkey_map model_map(const struct model *model)
 	return map;
 }
 
-static void expect_same_answers(struct kunit *test, union pkey_map map,
+static void assert_same_answers(struct kunit *test, union pkey_map map,
 				const struct model *model)
 {
 	int pkey;
@@ -166,10 +166,11 @@ static void expect_same_answers(struct kunit *test, union pkey_map map,
 	for (pkey = -2; pkey <= PKEY_MAP_KEYS + 1; pkey++) {
 		bool owned = model_owned(model, pkey);
 
-		if (pkey_map_owned(map, pkey) != owned ||
-		    pkey_map_attachable(map, pkey) != (owned || pkey == 0))
-			KUNIT_FAIL(test, "wrong answer about key %d, map %016llx",
-				   pkey, map.word);
+		KUNIT_ASSERT_EQ_MSG(test, pkey_map_owned(map, pkey), owned,
+				    "key %d, map %016llx", pkey, map.word);
+		KUNIT_ASSERT_EQ_MSG(test, pkey_map_attachable(map, pkey),
+				    owned || pkey == 0,
+				    "key %d, map %016llx", pkey, map.word);
 	}
 }
 
@@ -193,7 +194,7 @@ static void walk(struct kunit *test, const struct machine *machine,
 		KUNIT_ASSERT_EQ_MSG(test, next.map.word, model_map(&next_model).word,
 				    "operation %d on map %016llx, mapped %04x", ops[i],
 				    machine->map.word, machine->mapped);
-		expect_same_answers(test, next.map, &next_model);
+		assert_same_answers(test, next.map, &next_model);
 		walk(test, &next, &next_model, depth - 1);
 	}
 }

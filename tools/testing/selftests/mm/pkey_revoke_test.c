@@ -372,23 +372,32 @@ TEST_F(full, reissues_before_fork)
 	}
 }
 
-static void *take_all_thread(void *arg)
+enum { NOT_YET, DONE, FAILED };
+
+static void *take_all_and_reissue_thread(void *arg)
 {
-	*(int *)arg = pkey_take_all(NULL);
+	bool done = pkey_take_all(NULL) == PKEY_MAX && pkey_reissue(KEY);
+
+	STORE(*(int *)arg, done ? DONE : FAILED);
 	return NULL;
 }
 
 /*
- * This runs in a new program. Its first thread makes no call with keys: only
- * execve() has reset its epoch.
+ * This runs in a new program. Its first thread stays in user mode until the key has been
+ * re-issued: only execve() has reset its epoch.
  */
 static bool new_program_loses_rights(void)
 {
+	int state = NOT_YET;
 	pthread_t thread;
-	int nr = 0;
 
-	return !pthread_create(&thread, NULL, take_all_thread, &nr) &&
-	       !pthread_join(thread, NULL) && nr == PKEY_MAX && rights_are_lost();
+	wrpkru(0);
+	if (pthread_create(&thread, NULL, take_all_and_reissue_thread, &state))
+		return false;
+
+	while (LOAD(state) == NOT_YET)
+		delay(1);
+	return state == DONE && pkru_only_revoked(0, KEY, rdpkru());
 }
 
 /* E3, F4: re-issues before execve() do not hide the next one from the new program. */

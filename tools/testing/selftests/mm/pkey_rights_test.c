@@ -1848,6 +1848,55 @@ TEST_F(scope, process_with_one_thread)
 	}
 }
 
+/* A task that stops, with its creator as debugger, before it allocates a key. */
+struct late_owner {
+	int pkey;
+	uint32_t pkru;
+};
+
+static int alloc_late(void *arg)
+{
+	struct late_owner *owner = arg;
+
+	wrpkru(0);
+	pkey_raw_syscall(__NR_ptrace, PTRACE_TRACEME, 0, 0, 0);
+	pkey_raw_syscall(__NR_kill, pkey_gettid(), SIGSTOP, 0, 0);
+	owner->pkey = pkey_raw_syscall_pkru(__NR_pkey_alloc, 0, 0, 0, 0, &owner->pkru);
+	return 0;
+}
+
+static bool wait_until_stopped(pid_t pid, int sig)
+{
+	int status;
+
+	return waitpid(pid, &status, 0) == pid && WIFSTOPPED(status) && WSTOPSIG(status) == sig;
+}
+
+/*
+ * I5, F4: a task that is given a key that was never used loses its rights to one that was
+ * re-issued after its call had begun.
+ */
+TEST_F(scope, first_use_hides_no_reissue)
+{
+	struct late_owner owner;
+	int pkey;
+	pid_t pid;
+
+	ASSERT_EQ(0, pkey_set_scope(PR_PKEY_SCOPE_PROCESS));
+	for (pkey = 1; pkey <= KEY; pkey++)
+		ASSERT_EQ(pkey, sys_pkey_alloc(0, 0));
+	pid = start_process(alloc_late, &owner, 0);
+	ASSERT_LT(0, pid);
+	ASSERT_TRUE(wait_until_stopped(pid, SIGSTOP));
+	ASSERT_EQ(0, ptrace(PTRACE_SYSCALL, pid, 0, 0));
+	ASSERT_TRUE(wait_until_stopped(pid, SIGTRAP));
+	ASSERT_TRUE(pkey_reissue_with_rights(KEY, PKEY_DISABLE_ACCESS));
+	ASSERT_EQ(0, ptrace(PTRACE_DETACH, pid, 0, 0));
+	EXPECT_CHILD_PASSED(pid);
+	EXPECT_EQ(KEY + 1, owner.pkey);
+	EXPECT_EQ(PKEY_DISABLE_ACCESS << 2 * KEY, owner.pkru);
+}
+
 static void *set_process_thread(void *arg)
 {
 	*(int *)arg = pkey_raw_prctl(PR_PKEY_SET_SCOPE, PR_PKEY_SCOPE_PROCESS, 0, 0);
