@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0
 # The harness: apply the series to a kernel, build it, boot it, test it.
 
-export BASE CONFIG UNPATCHED KERNEL BUILD TREE FROM TEST GDB SHARE LINT_PACKAGES
+export BASE CONFIG UNPATCHED KERNEL BUILD TREE FROM TEST GDB SHARE LINT_PACKAGES LINT_LLVM
 
+# Debian's clang is too old for Linux 7.3, and it has this one too.
+LINT_LLVM = $(if $(filter 7.3,$(BASE)),-19)
 # Each entry is a package and a command in it.
 LINT_PACKAGES = sparse:sparse coccinelle:spatch codespell:codespell \
-	shellcheck:shellcheck mandoc:mandoc clang:clang lld:ld.lld llvm:llvm-ar \
+	shellcheck:shellcheck mandoc:mandoc \
+	clang$(LINT_LLVM):clang$(LINT_LLVM) lld$(LINT_LLVM):ld.lld$(LINT_LLVM) \
+	llvm$(LINT_LLVM):llvm-ar$(LINT_LLVM) \
 	python3-sphinx:sphinx-build python3-ply: python3-git:
 DEB_PACKAGES = dpkg-dev:dpkg-buildpackage debhelper:dh fakeroot:fakeroot kmod:depmod \
 	libdw-dev: openssl:openssl zstd:zstd

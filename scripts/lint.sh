@@ -14,8 +14,11 @@ touched() { in_tree diff --diff-filter=d --name-only refs/tags/base series -- "$
 # compiles the "common" ones.
 objects=$(touched 'arch/x86/*.c' 'fs/*.c' 'io_uring/*.c' 'kernel/*.c' 'mm/*.c' | sed 's/c$/o/')
 mapfile -t common < <(grep -Ev '^(arch|mm/tests)/' <<<"$objects")
-# A 32-bit kernel has no keys; KVM is no part of its defconfig.
-mapfile -t i386 < <(grep -E '^arch/' <<<"$objects" | grep -Ev '^arch/x86/(mm/pkey|kvm/)')
+# A 32-bit kernel has no keys and no 64-bit frames; KVM is no part of its defconfig.
+mapfile -t i386 < <(grep -E '^arch/' <<<"$objects" | grep -Ev '^arch/x86/(mm/pkey|kvm/|kernel/signal_64)')
+
+# The arguments of make to compile with clang.
+clang=("LLVM=${LINT_LLVM:-1}" "CC=clang${LINT_LLVM:-}")
 
 # silent COMMAND...: fail on any output, even with status 0.
 silent() {
@@ -67,8 +70,8 @@ nothing_new() {
 cross() {
 	local arch=$1 config=$2 build=$work/obj-lint-$1
 	shift 2
-	kmake "$tree" -s O="$build" ARCH="$arch" LLVM=1 CC=clang "$config"
-	kmake "$tree" -s O="$build" ARCH="$arch" LLVM=1 CC=clang "$@"
+	kmake "$tree" -s O="$build" ARCH="$arch" "${clang[@]}" "$config"
+	kmake "$tree" -s O="$build" ARCH="$arch" "${clang[@]}" "$@"
 }
 
 # our_rules: run the rules in scripts/coccinelle/.
@@ -137,7 +140,7 @@ for patch in "$patches"/[0-9]*.patch; do
 	check "checkpatch --strict $(basename "$patch")" checkpatch "$patch"
 done
 check "W=1, gcc: nothing new" nothing_new gcc W=1
-check "W=1, clang: nothing new" nothing_new clang W=1 LLVM=1 CC=clang
+check "W=1, clang: nothing new" nothing_new clang W=1 "${clang[@]}"
 check "sparse: nothing new" nothing_new sparse C=2
 check "i386 builds" cross i386 defconfig "${common[@]}" "${i386[@]}"
 check "arm64 builds" cross arm64 defconfig "${common[@]}"
