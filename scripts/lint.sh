@@ -102,10 +102,10 @@ coccicheck() {
 	[ -z "$new" ]
 }
 
-# The ignored words are words of the tests and documents that only look like mistakes.
+# The ignored words only look like mistakes, or are the kernel's, in the context of a patch.
 spelling() {
 	(cd "$top" && git ls-files -z | grep -zv '^COPYING$' |
-		xargs -0 codespell --ignore-words-list=nd,ser,te,bu,struc,inport)
+		xargs -0 codespell --ignore-words-list=nd,ser,te,bu,struc,inport,currnet)
 }
 
 kernel_doc() {

@@ -23,6 +23,7 @@
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
+#include <linux/string_helpers.h>
 #include <linux/sysctl.h>
 
 #include <asm/pkru.h>
@@ -1101,7 +1102,7 @@ static void proc_show_rights(struct seq_file *m, const struct task_rights *right
 		may = "r-";
 
 	if (pkey_map_owned(map, pkey))
-		older = READ_ONCE(rights->pkeys->issued[pkey]) > rights->issues ? "yes" : "no";
+		older = str_yes_no(READ_ONCE(rights->pkeys->issued[pkey]) > rights->issues);
 
 	seq_printf(m, " %-6s %s", may, older);
 }
