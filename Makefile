@@ -3,7 +3,7 @@
 
 export BASE CONFIG UNPATCHED KERNEL BUILD TREE FROM TEST GDB SHARE LINT_PACKAGES LINT_LLVM
 
-# Debian's clang is too old for Linux 7.3, and it has this one too.
+# Linux 7.3 needs clang 17 or later. The package clang of Debian 12 is older, clang-19 is not.
 LINT_LLVM = $(if $(filter 7.3,$(BASE)),-19)
 # Each entry is a package and a command in it.
 LINT_PACKAGES = sparse:sparse coccinelle:spatch codespell:codespell \

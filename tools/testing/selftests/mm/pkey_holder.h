@@ -94,12 +94,6 @@ static inline void ignore_signal(int sig)
 {
 }
 
-static inline void delay(unsigned int turns)
-{
-	while (turns--)
-		asm volatile("pause");
-}
-
 /* A thread, or a process that shares memory, that stores the PKRU it begins with. */
 static inline void *pkru_thread(void *arg)
 {

@@ -1430,10 +1430,8 @@ TEST_F(full, refused_pkey_mprotect_of_sealed_memory)
 static void free_key_later(void)
 {
 	static unsigned int spin;
-	unsigned int i;
 
-	for (i = 0; i < spin; i++)
-		asm volatile("pause");
+	delay(spin);
 	spin = (spin + 193) % 20000;
 	sys_pkey_free(KEY);
 }

@@ -84,33 +84,11 @@ static void wait_for_progress(unsigned int *counter)
 		;
 }
 
-static void delay(unsigned int turns)
-{
-	while (turns--)
-		asm volatile("pause");
-}
-
 static bool set_policy(pid_t pid, int policy, int priority)
 {
 	const struct sched_param param = { .sched_priority = priority };
 
 	return !sched_setscheduler(pid, policy, &param);
-}
-
-/* Where this address is in the file of this program. */
-static uint64_t file_offset(const void *addr)
-{
-	unsigned long long start, end, offset, found = 0;
-	FILE *maps = fopen("/proc/self/maps", "r");
-	char line[512];
-
-	while (maps && fgets(line, sizeof(line), maps))
-		if (sscanf(line, "%llx-%llx %*s %llx", &start, &end, &offset) == 3 &&
-		    start <= (uintptr_t)addr && (uintptr_t)addr < end)
-			found = (uintptr_t)addr - start + offset;
-	if (maps)
-		fclose(maps);
-	return found;
 }
 
 /* Put a uprobe on the call instruction in this address space. */
@@ -120,9 +98,13 @@ static bool uprobe_open(void)
 		.type = pkey_read_setting(UPROBE_TYPE),
 		.size = sizeof(attr),
 		.uprobe_path = (uintptr_t)"/proc/self/exe",
-		.probe_offset = file_offset(probed_call),
 	};
+	struct pkey_vma code;
 
+	if (!pkey_find_vma(probed_call, &code))
+		return false;
+
+	attr.probe_offset = (uintptr_t)probed_call - code.start + code.offset;
 	return (int)attr.type >= 0 &&
 	       syscall(__NR_perf_event_open, &attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC) >= 0;
 }

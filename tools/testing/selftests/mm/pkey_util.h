@@ -82,6 +82,12 @@
 #define STORE(_x, _v)	__atomic_store_n(&(_x), _v, __ATOMIC_SEQ_CST)
 #define ADD(_x, _v)	__atomic_add_fetch(&(_x), _v, __ATOMIC_SEQ_CST)
 
+static inline void delay(unsigned int turns)
+{
+	while (turns--)
+		asm volatile("pause");
+}
+
 #ifndef SEGV_PKUERR
 #define SEGV_PKUERR		4
 #endif
@@ -616,6 +622,8 @@ struct pkey_vma {
 	uint64_t start;
 	uint64_t end;
 	char perms[5];
+	/* Where it begins in its file. */
+	uint64_t offset;
 	/* 0 where the kernel prints none. */
 	int pkey;
 	/* In KiB. */
@@ -627,7 +635,7 @@ static inline int pkey_read_vmas(const void *start, size_t len, struct pkey_vma 
 				 int max)
 {
 	const uint64_t first = (uintptr_t)start, last = first + len - 1;
-	unsigned long long vma_start, vma_end;
+	unsigned long long vma_start, vma_end, offset;
 	struct pkey_vma *vma = NULL;
 	char line[512], perms[5];
 	unsigned long value;
@@ -639,7 +647,8 @@ static inline int pkey_read_vmas(const void *start, size_t len, struct pkey_vma 
 		return 0;
 
 	while (fgets(line, sizeof(line), smaps)) {
-		if (sscanf(line, "%llx-%llx %4s", &vma_start, &vma_end, perms) == 3) {
+		if (sscanf(line, "%llx-%llx %4s %llx", &vma_start, &vma_end, perms,
+			   &offset) == 4) {
 			vma = NULL;
 			if (vma_end <= first || vma_start > last || nr == max)
 				continue;
@@ -648,6 +657,7 @@ static inline int pkey_read_vmas(const void *start, size_t len, struct pkey_vma 
 			vma->start = vma_start;
 			vma->end = vma_end;
 			memcpy(vma->perms, perms, sizeof(perms));
+			vma->offset = offset;
 		} else if (vma && sscanf(line, "ProtectionKey: %lu", &value) == 1) {
 			vma->pkey = value;
 		} else if (vma && sscanf(line, "AnonHugePages: %lu", &value) == 1) {
