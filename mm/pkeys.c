@@ -102,28 +102,29 @@ static int arch_pkey_free(int pkey)
 /**
  * sys_pkey_alloc - Allocate a protection key
  * @flags: Must be 0, no flags are defined.
- * @access_rights: The calling thread's rights to the new key: 0 for all, or
+ * @init_val: The calling thread's rights to the new key: 0 for all, or
  *	PKEY_DISABLE_ACCESS, PKEY_DISABLE_WRITE or both, and what else the
  *	architecture defines in PKEY_ACCESS_MASK. In scope process (I5) the rights of
  *	all threads.
  *
  * The arguments are checked before anything else, with the same result on every
- * machine (A1).
+ * machine (A1). pkey_alloc(2) calls the second access_rights; here it has the name of
+ * a field of the trace event sys_enter_pkey_alloc.
  *
  * Context: Process context. Does not take mmap_lock on x86 (G1).
  * Return:
  * * The new key, greater than 0 (A3), or
- * * -EINVAL if @flags or @access_rights has an unknown bit (A1),
+ * * -EINVAL if @flags or @init_val has an unknown bit (A1),
  * * -ENOSPC if no key is left (A4), if there is no memory to keep account of it,
  *   or if the architecture, the configuration, the processor or the command line
  *   leave the kernel without keys (A2).
  */
-SYSCALL_DEFINE2(pkey_alloc, unsigned long, flags, unsigned long, access_rights)
+SYSCALL_DEFINE2(pkey_alloc, unsigned long, flags, unsigned long, init_val)
 {
-	if (flags || access_rights & ~PKEY_ACCESS_MASK)
+	if (flags || init_val & ~PKEY_ACCESS_MASK)
 		return -EINVAL;
 
-	return arch_pkey_alloc(access_rights);
+	return arch_pkey_alloc(init_val);
 }
 
 /**

@@ -26,7 +26,7 @@
  * NO_PIN_CHECKED	it pins that key by a second exchange, after the check
  * NO_PIN_OLD		it does not pin the key that it takes away
  * NO_FLUSH_FIRST	it unpins before the TLB is flushed
- * NO_COUNT_LAST	munmap() counts the mapping out before the TLB is flushed
+ * NO_COUNT_LAST	munmap() unaccounts the mapping before the TLB is flushed
  * NO_MAP_FIRST		pkey_alloc() reads the counts before the map
  * NO_LOCK_OF_TWO	pkey_alloc() takes no lock, also where the mm has two users
  * NO_CHECK_LOCKED	PR_PKEY_SET_RIGHTS checks the key before it takes the lock

@@ -21,6 +21,8 @@ case $BUILD in /*) ;; *) BUILD=$top/$BUILD ;; esac
 # The series in mainline form. The files at kernel paths of this project are those
 # of this series; other series have an own-files.diff.
 mainline=7.3
+# The series that make mutate breaks.
+mutants_base=6.12
 
 say() { echo "$*" >&2; }
 die() { echo "error: $*" >&2; exit 1; }

@@ -31,6 +31,7 @@ declare -A controlled=()
 export TEST_LIMIT BOOT_LIMIT TORTURE=3
 
 [ -z "$UNPATCHED" ] || die "there is nothing to break in the unpatched kernel"
+[ "$BASE" = "$mutants_base" ] || die "the faults in scripts/mutants are for $mutants_base: use BASE=$mutants_base"
 
 in_broken() { git -C "$broken" "$@"; }
 

@@ -3,8 +3,8 @@
 # verify.sh [DIRECTORY]: prove that patches/BASE applies to the pristine base and gives the
 # files of this repository, changed by patches/BASE/own-files.diff, and that the objects that
 # each patch touches compile after it: with protection keys, without them, and as allnoconfig,
-# which is a 32-bit kernel. (make bisect builds whole kernels and boots them.) The result
-# is TAP, into DIRECTORY if there is one.
+# which is a 32-bit kernel. (make bisect builds whole kernels and boots them.) The faults of
+# make mutate apply to the result. TAP goes into DIRECTORY if there is one.
 . "$(dirname "$0")/lib.sh"
 . "$scripts/tap.sh"
 . "$scripts/own-diff.sh"
@@ -22,6 +22,15 @@ same_files() {
 	local expected=$patches/own-files.diff
 	[ -e "$expected" ] || expected=/dev/null
 	own_files_diff "$scratch" | diff -u "$expected" -
+}
+
+# What mutate.sh breaks is in the series as it is now.
+mutants_apply() {
+	local mutant status=0
+	for mutant in "$scripts"/mutants/*.patch; do
+		git -C "$scratch" apply --check -C1 "$mutant" || status=1
+	done
+	return $status
 }
 
 same_tree() { git -C "$scratch" diff --stat --exit-code "$(git -C "$tree" rev-parse series)"; }
@@ -79,5 +88,6 @@ for patch in "$patches"/[0-9]*.patch; do
 done
 check "the patches give the files of this repository, changed by own-files.diff" same_files
 check "the patches give the tree that is built" same_tree
+[ "$BASE" != "$mutants_base" ] || check "the faults in scripts/mutants apply" mutants_apply
 remove_worktree "$tree" "$scratch"
 tap_end

@@ -3,7 +3,8 @@
  * KUnit tests of the state machine of protection keys. They need neither a
  * processor with keys nor a process:
  *
- *	./tools/testing/kunit/kunit.py run --kconfig_add CONFIG_PKEY_MAP_KUNIT_TEST=y pkey_map
+ *	./tools/testing/kunit/kunit.py run --arch=x86_64 \
+ *		--kconfig_add CONFIG_PKEY_MAP_KUNIT_TEST=y pkey_map
  */
 
 #include <kunit/test.h>

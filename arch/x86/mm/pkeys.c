@@ -155,7 +155,7 @@ static_assert(PKEY_DISABLE_ACCESS == PKRU_AD_BIT && PKEY_DISABLE_WRITE == PKRU_W
 /* Both rights bits of a key. */
 #define PKRU_BITS_MASK	(PKRU_AD_BIT | PKRU_WD_BIT)
 
-/* This key goes on before a task can change the rights of others. It stays on. */
+/* Enabled before a task can change the rights of others, and never disabled again. */
 DEFINE_STATIC_KEY_FALSE(pkeys_broadcast_key);
 EXPORT_SYMBOL_GPL(pkeys_broadcast_key);
 

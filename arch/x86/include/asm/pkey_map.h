@@ -37,7 +37,7 @@
  * @allocated: One bit a key: key 0, a key that was handed out, or the execute-only key.
  * @used: One bit a key: the key is, or was at some time, in @allocated.
  * @pinned: One bit a key: the mprotect() under way attaches the key to mappings or
- *	takes it away from them. It counts as mapped.
+ *	takes it away from them. pkey_map_choose() treats it as mapped.
  * @exec_only: The number of the execute-only key, 0 while there is none.
  * @word: The whole state, for cmpxchg().
  */
