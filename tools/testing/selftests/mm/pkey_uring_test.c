@@ -447,17 +447,12 @@ URING_GIVES(0, CHILD_SIGNAL, submission_thread_of_child, IORING_SETUP_SQPOLL, EL
 URING(idle_worker, 0, ELSEWHERE, idle_worker, NULL, .late = late_async_read);
 URING(busy_worker, 0, ELSEWHERE, busy_worker, start_by_open);
 
-FIXTURE_SETUP(uring)
+/* All keys are taken, and there is memory with one. */
+static struct uring *uring_create(struct __test_metadata *_metadata)
 {
-	struct uring *uring;
+	struct uring *uring = calloc(1, sizeof(*uring));
 
-	if (!pku_enabled())
-		SKIP(return, NO_PKU);
-
-	uring = calloc(1, sizeof(*uring));
 	ASSERT_TRUE(!!uring);
-	self->uring = uring;
-	uring->variant = variant;
 	uring->fifo_fd = -1;
 	snprintf(uring->fifo, sizeof(uring->fifo), "/tmp/pkey_uring_test.%d", getpid());
 
@@ -470,6 +465,16 @@ FIXTURE_SETUP(uring)
 	uring->file = memfd_create("pkey_uring_test", 0);
 	ASSERT_LE(0, uring->file);
 	ASSERT_EQ(LEN, write(uring->file, EVIL, LEN));
+	return uring;
+}
+
+FIXTURE_SETUP(uring)
+{
+	if (!pku_enabled())
+		SKIP(return, NO_PKU);
+
+	self->uring = uring_create(_metadata);
+	self->uring->variant = variant;
 }
 
 FIXTURE_TEARDOWN(uring)
@@ -510,11 +515,9 @@ static void *holder_thread(void *arg)
 	return NULL;
 }
 
-/* Start the holder, which then sleeps or spins. Return false to end the test. */
-static bool start_holder(struct __test_metadata *_metadata, struct uring *uring, uint32_t pkru)
+/* Wait until the request is prepared. Return false to end the test. */
+static bool wait_until_armed(struct __test_metadata *_metadata, struct uring *uring)
 {
-	uring->pkru_before = pkru;
-	ASSERT_EQ(0, pthread_create(&uring->thread, NULL, holder_thread, uring));
 	while (!LOAD(uring->ready))
 		sched_yield();
 	if (uring->setup_errno == ENOSYS || uring->setup_errno == EPERM)
@@ -524,6 +527,16 @@ static bool start_holder(struct __test_metadata *_metadata, struct uring *uring,
 
 	ASSERT_EQ(0, uring->setup_errno);
 	ASSERT_TRUE(uring->armed);
+	return true;
+}
+
+/* Start the holder, which then sleeps or spins. Return false to end the test. */
+static bool start_holder(struct __test_metadata *_metadata, struct uring *uring, uint32_t pkru)
+{
+	uring->pkru_before = pkru;
+	ASSERT_EQ(0, pthread_create(&uring->thread, NULL, holder_thread, uring));
+	if (!wait_until_armed(_metadata, uring))
+		return false;
 	while (uring->variant->place != IN_USER_MODE && pkey_task_state(uring->tid) != 'S')
 		sched_yield();
 	return true;
@@ -645,6 +658,60 @@ TEST_F(uring, request_after_set_rights_to_read)
 TEST_F(uring, request_after_set_rights_that_give)
 {
 	request_after_call(_metadata, self->uring, PKEY_DISABLE_ACCESS, 0, true);
+}
+
+/* Its submission thread has a request, and sleeps, until this process exits. */
+static int exiting_process(void *arg)
+{
+	struct uring *uring = arg;
+	char byte;
+
+	wrpkru(0);
+	uring->setup_errno = ring_open(&uring->ring, IORING_SETUP_SQPOLL);
+	if (!uring->setup_errno)
+		uring->armed = arm_sq_waitid(uring);
+	STORE(uring->ready, true);
+	read(uring->sleep[0], &byte, 1);
+	syscall(__NR_exit_group, 0);
+	return 0;
+}
+
+/*
+ * A process that shares the memory exits. Its submission thread cancels the request, and
+ * so stores zeroes in the memory. @reissue: after the key was re-issued.
+ */
+static void request_of_exiting_process(struct __test_metadata *_metadata, bool reissue)
+{
+	struct uring *uring;
+	pid_t pid;
+
+	if (!pku_enabled())
+		SKIP(return, NO_PKU);
+
+	uring = uring_create(_metadata);
+	pid = pkey_clone(exiting_process, uring, CLONE_VM | SIGCHLD);
+	ASSERT_LT(0, pid);
+	if (!wait_until_armed(_metadata, uring))
+		return;
+
+	if (reissue)
+		ASSERT_TRUE(change_owner(uring));
+	ASSERT_EQ(1, write(uring->sleep[1], "", 1));
+	EXPECT_CHILD_PASSED(pid);
+	pkru_set_rights(KEY, 0);
+	EXPECT_EQ(0, memcmp(uring->memory, reissue ? MINE : "\0\0\0", LEN));
+}
+
+/* F4: a request that is cancelled after the re-issue has no rights to the key. */
+TEST(request_cancelled_after_reissue)
+{
+	request_of_exiting_process(_metadata, true);
+}
+
+/* B2: without a re-issue the same request has the rights. */
+TEST(request_cancelled)
+{
+	request_of_exiting_process(_metadata, false);
 }
 
 TEST_HARNESS_MAIN
