@@ -69,6 +69,8 @@ struct holder {
 	int epoll;
 	bool ready;
 	unsigned int go;
+	/* How often it has looked at @go, if it spins. */
+	unsigned int spins;
 
 	/* Its results: PKRU at once, and the result of its system call. */
 	uint32_t seen;
@@ -117,6 +119,7 @@ static inline int holder_wait(struct holder *holder)
 	switch (holder->doing) {
 	case SPIN:
 		do {
+			STORE(holder->spins, holder->spins + 1);
 			go = LOAD(holder->go);
 			holder->seen = rdpkru();
 		} while (!go);

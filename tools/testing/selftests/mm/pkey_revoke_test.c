@@ -208,6 +208,15 @@ static unsigned long calls_of_processor_1(void)
 	return calls;
 }
 
+/* Wait until a holder that spins has gone on: its processor runs it. */
+static void wait_for_spin(struct holder *holder)
+{
+	const unsigned int spins = LOAD(holder->spins);
+
+	while (holder->doing == SPIN && LOAD(holder->spins) == spins)
+		sched_yield();
+}
+
 /*
  * Let a holder begin on processor 1, and leave that to it. Return how many interrupts
  * of processor 1 came with each hundred re-issues.
@@ -226,8 +235,10 @@ static unsigned long calls_per_hundred_reissues(struct __test_metadata *_metadat
 	ASSERT_TRUE(pkey_reissue(KEY));
 
 	before = calls_of_processor_1();
-	for (i = 0; i < ROUNDS; i++)
+	for (i = 0; i < ROUNDS; i++) {
+		wait_for_spin(holder);
 		ASSERT_TRUE(pkey_reissue(KEY));
+	}
 	calls = calls_of_processor_1() - before;
 
 	ASSERT_TRUE(holder_finish(holder));
