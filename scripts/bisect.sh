@@ -85,14 +85,6 @@ set_up() {
 	ln -sfn "$work/root.cpio.gz" "$lab_work/root-unpatched.cpio.gz"
 }
 
-# stamp: what a result depends on, beside the commit.
-stamp() {
-	{
-		git -C "$tree" rev-parse series:tools/testing/selftests
-		(cd "$top" && cat configs/* scripts/{bisect-tests,bisect.sh,boot.sh,guest-init})
-	} | sha256sum
-}
-
 # plan PROCESSOR COMMIT: which programs must pass there.
 plan() {
 	local processor program subject until
@@ -105,6 +97,16 @@ plan() {
 		!($1 in line) { order[++count] = $1 }
 		{ line[$1] = $0 }
 		END { for (i = 1; i <= count; i++) print line[order[i]] }'
+}
+
+# stamp COMMIT: what its result depends on.
+stamp() {
+	{
+		git -C "$tree" rev-parse series:tools/testing/selftests
+		plan nopku "$1"
+		plan pku "$1"
+		(cd "$top" && cat configs/* scripts/{bisect.sh,boot.sh,guest-init})
+	} | sha256sum
 }
 
 has_kunit() { git -C "$stage" grep -q 'config PKEY_MAP_KUNIT_TEST' -- '*Kconfig*'; }
@@ -141,7 +143,7 @@ whole() {
 		boots nopkeys pku "$(plan nopku "$1")" &&
 		boots quick nopku "$(plan nopku "$1")" &&
 		boots quick pku "$(plan pku "$1")" &&
-		stamp >"$passed/$1"
+		stamp "$1" >"$passed/$1"
 }
 
 export TORTURE=3
@@ -152,7 +154,7 @@ for commit in $(git -C "$tree" rev-list --reverse refs/tags/base..series); do
 	count=$((count + 1))
 	is_step "$commit" || continue
 	name=$(printf '%04d %s' "$count" "$(git -C "$tree" log -1 --format=%s "$commit")")
-	if [ "$(cat "$passed/$commit" 2>/dev/null)" = "$(stamp)" ]; then
+	if [ "$(cat "$passed/$commit" 2>/dev/null)" = "$(stamp "$commit")" ]; then
 		check "$name (unchanged since it passed)" true
 	else
 		say "==> $name"
