@@ -208,15 +208,6 @@ static unsigned long calls_of_processor_1(void)
 	return calls;
 }
 
-/* Wait until a holder that spins has gone on: its processor runs it. */
-static void wait_for_spin(struct holder *holder)
-{
-	const unsigned int spins = LOAD(holder->spins);
-
-	while (holder->doing == SPIN && LOAD(holder->spins) == spins)
-		sched_yield();
-}
-
 /*
  * Let a holder begin on processor 1, and leave that to it. Return how many interrupts
  * of processor 1 came with each hundred re-issues.
@@ -236,7 +227,9 @@ static unsigned long calls_per_hundred_reissues(struct __test_metadata *_metadat
 
 	before = calls_of_processor_1();
 	for (i = 0; i < ROUNDS; i++) {
-		wait_for_spin(holder);
+		/* Its processor runs it. */
+		if (holder->doing == SPIN)
+			wait_for_progress(&holder->spins);
 		ASSERT_TRUE(pkey_reissue(KEY));
 	}
 	calls = calls_of_processor_1() - before;

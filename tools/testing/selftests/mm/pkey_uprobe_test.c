@@ -75,15 +75,6 @@ static int block_endlessly(void *arg)
 	return 1;
 }
 
-/* Return when the task that counts in @counter has run. */
-static void wait_for_progress(unsigned int *counter)
-{
-	const unsigned int before = LOAD(*counter);
-
-	while (LOAD(*counter) == before)
-		;
-}
-
 static bool set_policy(pid_t pid, int policy, int priority)
 {
 	const struct sched_param param = { .sched_priority = priority };

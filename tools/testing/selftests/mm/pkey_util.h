@@ -88,6 +88,15 @@ static inline void delay(unsigned int turns)
 		asm volatile("pause");
 }
 
+/* Return when the task that counts in @counter has run. */
+static inline void wait_for_progress(unsigned int *counter)
+{
+	const unsigned int before = LOAD(*counter);
+
+	while (LOAD(*counter) == before)
+		;
+}
+
 #ifndef SEGV_PKUERR
 #define SEGV_PKUERR		4
 #endif
