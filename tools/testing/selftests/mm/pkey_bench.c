@@ -596,16 +596,36 @@ static void clock_broadcasts(const char *beside, int threads)
 	}
 }
 
+/* What it takes to allocate and to free each key of a process that has used none. */
+static void clock_new_keys(uint64_t *took)
+{
+	long pkeys[NR_KEYS];
+	uint64_t start;
+	int i;
+
+	for (i = 0; i < NR_KEYS; i++) {
+		start = now();
+		pkeys[i] = pkey_alloc_call();
+		took[i] = now() - start;
+	}
+	for (i = 0; i < NR_KEYS; i++) {
+		start = now();
+		pkey_free_call(pkeys[i]);
+		took[i] += now() - start;
+	}
+}
+
 /*
  * Keys that were never used need no broadcast. An address space has only NR_KEYS of
- * them, one for each sample. The other samples are taken in children of this process,
- * which have not used any key.
+ * them, one for each sample. All are allocated before the first is freed: otherwise
+ * pkey_alloc() would hand out the same one again. The other samples are taken in
+ * children of this process, which have not used any key.
  */
 static void clock_first_use(const char *name, int rounds, bool beside_busy)
 {
 	uint64_t *all = mmap(NULL, rounds * NR_KEYS * sizeof(*all), PROT_READ | PROT_WRITE,
 			     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	int i, key;
+	int i;
 
 	if (all == MAP_FAILED)
 		die("mmap");
@@ -620,12 +640,7 @@ static void clock_first_use(const char *name, int rounds, bool beside_busy)
 				while (!LOAD(busy_rounds))
 					sched_yield();
 			}
-			for (key = 0; key < NR_KEYS; key++) {
-				uint64_t start = now();
-
-				alloc_free();
-				all[i * NR_KEYS + key] = now() - start;
-			}
+			clock_new_keys(all + i * NR_KEYS);
 			_exit(0);
 		}
 		if (pid < 0 || waitpid(pid, NULL, 0) != pid)
