@@ -58,7 +58,7 @@ left_out() {
 	case $1 in
 	default) echo '^$' ;;
 	nopkeys) echo '^arch/x86/mm/pkeys\.o$' ;;
-	allnoconfig) echo '^(arch/x86/mm/pkeys\.o|.*_kunit\.o|arch/x86/kvm/.*|arch/x86/kernel/signal_64\.o|fs/proc/.*|io_uring/.*|kernel/rseq\.o)$' ;;
+	allnoconfig) echo '^(arch/x86/mm/pkeys\.o|.*_kunit\.o|arch/x86/kvm/.*|arch/x86/ia32/.*|arch/x86/kernel/signal_64\.o|fs/proc/.*|io_uring/.*|kernel/rseq\.o)$' ;;
 	esac
 }
 

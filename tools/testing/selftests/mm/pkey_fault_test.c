@@ -280,6 +280,8 @@ static void print_state(const char *text, const struct state *state)
 			printf("; %d %s key %d, %d", i, unit->perms, unit->pkey, unit->content);
 	}
 	printf("\n");
+	/* The process that calls this ends without exit(). */
+	fflush(stdout);
 }
 
 /* Shared by the processes of a test. */
