@@ -249,9 +249,9 @@ static void count_signal(const char *name)
 }
 
 /*
- * The scheduler chooses whether a new task runs before its creator goes on. That moves
- * the counts by some percent. SCHED_FIFO fixes the order; it needs root. Without it the
- * counts of new tasks vary.
+ * The scheduler chooses whether a new task, or one that is woken, runs at once. That moves
+ * the counts, those of switches by a quarter. SCHED_FIFO fixes the order; it needs root.
+ * Without it the counts of new tasks and of switches vary.
  */
 static void run_in_order(bool on)
 {
@@ -330,6 +330,7 @@ static void count_switch(const char *name)
 
 	if (pipe(to) || pipe(from))
 		die("pipe");
+	run_in_order(true);
 	pid = fork();
 	if (!pid) {
 		while (read(to[0], &byte, 1) == 1 && byte)
@@ -347,6 +348,7 @@ static void count_switch(const char *name)
 	if (write(to[1], &byte, 1) != 1)
 		die("pipe");
 	waitpid(pid, NULL, 0);
+	run_in_order(false);
 }
 
 /* Threads that sleep, or spin, until they are told to end. */
