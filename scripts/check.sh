@@ -262,7 +262,7 @@ more() {
 	if_it_fits litmus 5 "$limit" static litmus
 	if_it_fits lint 20 "$limit" long_lint
 	if_it_fits runtimes 20 "$limit" static runtimes
-	if_it_fits compare 60 "$limit" static compare
+	if_it_fits compare 25 "$limit" static compare
 	if_it_fits bisect 240 "$limit" static bisect
 }
 

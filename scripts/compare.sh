@@ -21,7 +21,8 @@ archive=$work/compare.cpio.gz
 processors="pku nopku"
 abis="64 32"
 each=$((OPERATIONS / 4))
-# Seconds. An emulated processor on a busy machine does a few hundred operations a second.
+# Seconds. An emulated processor does more than a thousand operations a second, far fewer
+# on a busy machine.
 export TEST_LIMIT=$((600 + OPERATIONS / 100)) BOOT_LIMIT=$((900 + OPERATIONS / 50))
 
 results() { echo "$work/results/compare-$1${2:+-unpatched}"; }
