@@ -8,7 +8,7 @@ unset "${!GIT_@}"
 export LC_ALL=C GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1
 # git does not wait for the disk.
 export GIT_TEST_FSYNC=0
-unset BASE CONFIG UNPATCHED KERNEL BUILD TREE FROM TEST TIMES MINUTES BOUNDS ICOUNT LOCKED MAKEFLAGS MAKELEVEL
+unset BASE CONFIG UNPATCHED KERNEL BUILD TREE FROM TEST TIMES MINUTES BOUNDS PLAN ICOUNT LOCKED MAKEFLAGS MAKELEVEL
 
 # A file system in memory is faster than a disk. Not on each can programs run.
 case $(findmnt -n -o OPTIONS /dev/shm) in
